@@ -1,0 +1,98 @@
+"""Preprocessors: everything learned from data that is no weight, and which one an encoder wants."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.packed import Packed
+from encoders.records import Knowledge, Record
+from fusion.component import Spec, find, unknown
+
+
+@runtime_checkable
+class Preprocessor(Protocol):
+    """A frozen dataclass a modality: fitted on training records, written as JSON, never pickled."""
+
+    @classmethod
+    def fit(cls, records: Iterable[Record], knowledge: Knowledge) -> Self:
+        """Learn from training records; further keyword-only parameters of `fit` are its options."""
+        ...
+
+    def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
+        """Return the columns of one record, all of one length, or None where the modality is missing."""
+        ...
+
+    def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Name each column's type and the shape of one item."""
+        ...
+
+    def collate(self, packed: Packed, rows: Tensor) -> Any:
+        """Gather rows (B,) of the packed columns into this modality's Inputs; row -1 is absent."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data that `from_dict` reads back."""
+        ...
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_dict`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Which preprocessor, with which options, prepares a modality for an encoder."""
+
+    modality: str
+    preprocessor: type[Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """A short name that is the same for the same modality, preprocessor and options."""
+        text = json.dumps([self.modality, self.preprocessor.__name__, dict(self.options)], sort_keys=True)
+        return f"{self.modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def preparation(
+    catalogue: Mapping[str, type], modality: str, spec: Spec, options: Mapping[str, Any] | None = None
+) -> Preparation:
+    """Find how records must be prepared for an encoder.
+
+    An option of `fit` comes from the user's preprocessing options of the modality, or from the encoder's
+    hyperparameter of the same name (a tokenizer must know which model it serves).
+
+    Raises:
+        UsageError: unknown encoder, hyperparameter or option.
+    """
+    where = f"encoders.{modality}"
+    encoder: Any = find(catalogue, spec, where)
+    every = {name for each in catalogue.values() for name in _fit_options(_preprocessor(each))}
+    for name in options or {}:
+        if name not in every:
+            raise unknown("preprocessing option", name, every, f"preprocess.{modality}")
+    known = _fit_options(encoder.preprocessor)
+    chosen = {name: value for name, value in (options or {}).items() if name in known}
+    defaults = inspect.signature(encoder).parameters
+    for name in known & set(defaults):
+        chosen[name] = spec.params.get(name, defaults[name].default)
+    return Preparation(modality, encoder.preprocessor, chosen)
+
+
+def _preprocessor(encoder: Any) -> Any:
+    return encoder.preprocessor
+
+
+def _fit_options(preprocessor: Any) -> set[str]:
+    parameters = inspect.signature(preprocessor.fit).parameters.values()
+    return {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -1,0 +1,70 @@
+"""What one patient has before a prediction time, by modality, and what is known about the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class CodeEvents(NamedTuple):
+    """Coded events, oldest first: diagnoses, drugs, laboratory values, vital signs, static facts.
+
+    Shape:
+        codes: N strings. days: (N,) float32, days before the prediction time (0 for static facts).
+        values: (N,) float32, NaN where an event has no value.
+    """
+
+    codes: Sequence[str]
+    days: NDArray[np.float32]
+    values: NDArray[np.float32]
+
+
+class Note(NamedTuple):
+    """A text, how many days before the prediction time it became available, and its kind (`NOTE//...` without prefix)."""
+
+    text: str
+    days: float
+    kind: str
+
+
+class Image(NamedTuple):
+    """An image file, how many days before the prediction time it became available, and its view."""
+
+    path: Path
+    days: float
+    view: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One patient at one prediction time; holds nothing from after it. Empty fields are missing modalities."""
+
+    codes: CodeEvents = field(default_factory=lambda: no_events())
+    notes: tuple[Note, ...] = ()
+    images: tuple[Image, ...] = ()
+
+
+class Edge(NamedTuple):
+    """A fact of the knowledge graph: head relation tail."""
+
+    head: str
+    relation: str
+    tail: str
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known about codes outside any patient: descriptions and a graph, `is_a` edges going child to parent."""
+
+    edges: tuple[Edge, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+
+def no_events() -> CodeEvents:
+    """Return the coded events of a patient who has none."""
+    return CodeEvents((), np.empty(0, np.float32), np.empty(0, np.float32))

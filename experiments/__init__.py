@@ -1,0 +1,1 @@
+"""Everything with side effects: files, processes, tracking, the command line."""

@@ -1,0 +1,164 @@
+"""The command line: one verb a function, heavy imports inside each verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 something is wrong with the data, 2 wrong usage."""
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return 2
+    from experiments import commands
+    from fusion.component import UsageError
+
+    try:
+        return int(getattr(commands, chosen.run)(chosen) or 0)
+    except UsageError as error:
+        print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
+        return 2
+    except KeyboardInterrupt:
+        print("ehrfusion: interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ehrfusion", description="Search, compare and register multimodal fusion models on health records."
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _demo(verbs)
+    _data(verbs)
+    _study_verbs(verbs)
+    _model_verbs(verbs)
+    _other_verbs(verbs)
+    return parser
+
+
+Verbs = argparse._SubParsersAction  # type: ignore[type-arg]
+
+
+def _demo(verbs: Verbs) -> None:
+    demo = verbs.add_parser("demo", help="the main job on synthetic data: search, compare, register, predict")
+    demo.add_argument("--workers", type=int, default=None, help="processes (default: one a core, at most 2)")
+    demo.add_argument("--fresh", action="store_true", help="forget an earlier demo")
+    _runs(demo)
+    _overrides(demo)
+    demo.set_defaults(run="demo")
+
+
+def _data(verbs: Verbs) -> None:
+    data = verbs.add_parser("data", help="write, convert and check data folders (MEDS 0.4)")
+    kinds = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
+    synthetic = kinds.add_parser("synthetic", help="a folder with planted causes, so that the best score is known")
+    synthetic.add_argument("out", type=Path)
+    synthetic.add_argument("--patients", type=int, default=2000)
+    synthetic.add_argument("--seed", type=int, default=0)
+    synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed")
+    synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
+    synthetic.add_argument("--note-missing", type=float, default=0.3)
+    synthetic.add_argument("--image-missing", type=float, default=0.5)
+    _overwrite(synthetic)
+    synthetic.set_defaults(run="data_synthetic")
+    check = kinds.add_parser("check", help="validate a folder and show who has what")
+    check.add_argument("folder", type=Path)
+    check.set_defaults(run="data_check")
+    eicu = kinds.add_parser("eicu", help="convert the eICU database (demo or full)")
+    eicu.add_argument("source", type=Path)
+    eicu.add_argument("out", type=Path)
+    eicu.add_argument("--hourly", type=Path, default=None, help="folder with dyn.parquet: hourly laboratory and vital signs")
+    eicu.add_argument("--split-by", choices=("patient", "site"), default="patient")
+    eicu.add_argument("--seed", type=int, default=0)
+    _overwrite(eicu)
+    eicu.set_defaults(run="data_eicu")
+    covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
+    covid.add_argument("source", type=Path)
+    covid.add_argument("out", type=Path)
+    covid.add_argument("--keep-finding", action="store_true", help="do not mask the finding's name in the notes")
+    covid.add_argument("--seed", type=int, default=0)
+    _overwrite(covid)
+    covid.set_defaults(run="data_covid_cxr")
+
+
+def _study_verbs(verbs: Verbs) -> None:
+    train = verbs.add_parser("train", help="train one experiment and evaluate it on the tuning split")
+    train.add_argument("config")
+    _runs(train)
+    _overrides(train)
+    train.set_defaults(run="train")
+    search = verbs.add_parser("search", help="run a study, or go on with it")
+    search.add_argument("study", help="a YAML file, or the name of a built-in study")
+    search.add_argument("--workers", type=int, default=None)
+    search.add_argument("--fresh", action="store_true", help="forget what this study did before")
+    search.add_argument("--status", action="store_true", help="say how far it is, and start nothing")
+    _runs(search)
+    _overrides(search)
+    search.set_defaults(run="search")
+    compare = verbs.add_parser("compare", help="compare fusion strategies on the held-out split, with intervals")
+    compare.add_argument("study", help="a study that was searched, or a YAML file")
+    compare.add_argument("--by", choices=("fusion",), default="fusion")
+    compare.add_argument("--seeds", type=int, default=None)
+    compare.add_argument("--workers", type=int, default=None)
+    _runs(compare)
+    _overrides(compare)
+    compare.set_defaults(run="compare")
+    report = verbs.add_parser("report", help="write the HTML report of a study")
+    report.add_argument("study")
+    _runs(report)
+    report.set_defaults(run="report")
+
+
+def _model_verbs(verbs: Verbs) -> None:
+    register = verbs.add_parser("register", help="retrain the best, evaluate once on the held-out split, register")
+    register.add_argument("study")
+    register.add_argument("--name", required=True, help="name of the registered model")
+    register.add_argument("--top", type=int, default=3, help="architectures to retrain")
+    register.add_argument("--seeds", type=int, default=3, help="fresh seeds for each")
+    register.add_argument("--promote", action="store_true", help="move the alias champion to it")
+    register.add_argument("--workers", type=int, default=None)
+    _runs(register)
+    register.set_defaults(run="register")
+    predict = verbs.add_parser("predict", help="predict every patient of a folder")
+    predict.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
+    predict.add_argument("folder", type=Path)
+    predict.add_argument("-o", "--out", type=Path, required=True)
+    predict.add_argument("--labels", default=None, help="label file that gives the prediction times (and truths)")
+    _runs(predict)
+    predict.set_defaults(run="predict")
+
+
+def _other_verbs(verbs: Verbs) -> None:
+    components = verbs.add_parser("components", help="list encoders and fusion strategies, or show one")
+    components.add_argument("name", nargs="?")
+    components.set_defaults(run="components")
+    track = verbs.add_parser("track", help="write what a study did to MLflow again")
+    track.add_argument("action", choices=("sync",))
+    track.add_argument("study")
+    _runs(track)
+    track.set_defaults(run="track_sync")
+    doctor = verbs.add_parser("doctor", help="say what is installed and whether everything answers")
+    _runs(doctor)
+    doctor.add_argument("--storage", default=None, help="study storage URL to try")
+    doctor.set_defaults(run="doctor")
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)")
+
+
+def _overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+
+
+def _overrides(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. search.trials=50 training.lr=1e-3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

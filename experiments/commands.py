@@ -1,0 +1,224 @@
+"""What each verb of the command line does: read arguments, call the library, print the result."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Config, ExperimentConfig, StudyConfig, load_config
+from fusion.component import UsageError
+
+
+def demo(arguments: Namespace) -> int:
+    """Run the main job on synthetic data."""
+    from experiments.demo import run_demo
+
+    return run_demo(arguments.runs or Path("runs"), arguments.workers, arguments.fresh, arguments.overrides)
+
+
+def data_synthetic(arguments: Namespace) -> int:
+    """Write a synthetic folder."""
+    from experiments.sources.synthetic import write_synthetic
+
+    truth = write_synthetic(
+        arguments.out,
+        patients=arguments.patients,
+        seed=arguments.seed,
+        recipe=arguments.recipe,
+        missing=arguments.missing,
+        note_missing=arguments.note_missing,
+        image_missing=arguments.image_missing,
+        overwrite=arguments.overwrite,
+        progress=True,
+    )
+    say(f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}")
+    return 0
+
+
+def data_check(arguments: Namespace) -> int:
+    """Validate and summarise a folder."""
+    from experiments.data.check import check, render
+
+    found = check(arguments.folder)
+    console().print(render(found))
+    return 0 if found.ok else 1
+
+
+def data_eicu(arguments: Namespace) -> int:
+    """Convert eICU."""
+    from experiments.sources.eicu import convert_eicu
+
+    summary = convert_eicu(
+        arguments.source,
+        arguments.out,
+        yaib=arguments.hourly,
+        seed=arguments.seed,
+        split_by=arguments.split_by,
+        overwrite=arguments.overwrite,
+        progress=True,
+    )
+    _converted(summary, arguments.out)
+    return 0
+
+
+def data_covid_cxr(arguments: Namespace) -> int:
+    """Convert the COVID-19 image data collection."""
+    from experiments.sources.covid_cxr import convert_covid_cxr
+
+    summary = convert_covid_cxr(
+        arguments.source,
+        arguments.out,
+        seed=arguments.seed,
+        mask_finding=not arguments.keep_finding,
+        overwrite=arguments.overwrite,
+        progress=True,
+    )
+    _converted(summary, arguments.out)
+    return 0
+
+
+def train(arguments: Namespace) -> int:
+    """Train one experiment."""
+    from experiments.single import run_experiment
+
+    config = load_config(arguments.config, _overrides(arguments))
+    if not isinstance(config, ExperimentConfig):
+        raise UsageError(f"'{config.name}' is a study; run it with: ehrfusion search {arguments.config}")
+    fit = run_experiment(config)
+    say(f"{config.name}: tuning {fit.metric} {fit.score:.4f} at epoch {fit.best_epoch} of {len(fit.history)}")
+    say(f"{fit.parameters:,} parameters, {fit.seconds:.1f} s, {fit.peak_memory_mb:.0f} MB")
+    return 0
+
+
+def search(arguments: Namespace) -> int:
+    """Run a study, or say how far it is."""
+    from experiments.searching import run_search, study_status
+
+    config = study_config(arguments, prefer_config=True)
+    if arguments.status:
+        console().print(study_status(config))
+        return 0
+    result = run_search(config, workers=arguments.workers, fresh=arguments.fresh)
+    console().print(result.render())
+    return 0 if result.complete else 1
+
+
+def compare(arguments: Namespace) -> int:
+    """Compare fusion strategies."""
+    from experiments.comparing import compare_config
+
+    config = config_or_study(arguments)
+    comparison, folder = compare_config(config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers)
+    console().print(comparison.render())
+    say(f"wrote {folder}/comparison.csv, .json, .png and .html")
+    return 0
+
+
+def report(arguments: Namespace) -> int:
+    """Write the report of a study."""
+    from experiments.searching import write_study_report
+
+    say(f"wrote {write_study_report(study_config(arguments))}")
+    return 0
+
+
+def register(arguments: Namespace) -> int:
+    """Retrain, evaluate once, register."""
+    from experiments.register import register_study
+
+    registration = register_study(
+        study_config(arguments),
+        arguments.name,
+        top=arguments.top,
+        seeds=arguments.seeds,
+        promote=arguments.promote,
+        workers=arguments.workers,
+    )
+    console().print(registration.render())
+    return 0
+
+
+def predict(arguments: Namespace) -> int:
+    """Predict a folder with a registered model or a bundle."""
+    from experiments.predict import predict_folder
+
+    done = predict_folder(
+        arguments.model, arguments.folder, arguments.out, labels=arguments.labels, runs=arguments.runs or Path("runs")
+    )
+    say(f"wrote {done.rows:,} predictions to {arguments.out}")
+    return 0
+
+
+def components(arguments: Namespace) -> int:
+    """List the catalogue or show one component."""
+    from experiments.catalogue import render_catalogue
+
+    console().print(render_catalogue(arguments.name))
+    return 0
+
+
+def track_sync(arguments: Namespace) -> int:
+    """Project a study into MLflow again."""
+    from experiments.searching import sync_study
+
+    say(sync_study(study_config(arguments)))
+    return 0
+
+
+def doctor(arguments: Namespace) -> int:
+    """Diagnose the installation."""
+    from experiments.doctor import diagnose, render
+
+    checks = diagnose(arguments.runs or Path("runs"), storage=arguments.storage)
+    console().print(render(checks))
+    return 1 if any(check.status == "fail" for check in checks) else 0
+
+
+def console() -> Any:
+    """Return the console that prints results; plain and wide enough when it is no terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+
+
+def say(text: str) -> None:
+    """Print one line of a result."""
+    print(text, flush=True)  # noqa: T201 - results of the command line go to stdout
+
+
+def study_config(arguments: Namespace, *, prefer_config: bool = False) -> StudyConfig:
+    """Return the study a command names."""
+    config = config_or_study(arguments, prefer_config=prefer_config)
+    if not isinstance(config, StudyConfig):
+        raise UsageError(f"'{config.name}' is one experiment; a study has 'space' and 'search'")
+    return config
+
+
+def config_or_study(arguments: Namespace, *, prefer_config: bool = False) -> Config:
+    """Return the configuration a command names.
+
+    A study that was searched is found by its name in the runs folder, with the settings it was searched with,
+    unless `prefer_config` or overrides ask for the file.
+    """
+    runs = arguments.runs or Path("runs")
+    overrides = _overrides(arguments)
+    saved = runs / Path(arguments.study).stem / "study.yaml"
+    if saved.is_file() and not prefer_config:
+        return load_config(saved, overrides)
+    return load_config(arguments.study, overrides)
+
+
+def _overrides(arguments: Namespace) -> list[str]:
+    runs = [f"runs={arguments.runs}"] if arguments.runs is not None else []
+    return [*runs, *getattr(arguments, "overrides", [])]
+
+
+def _converted(summary: dict[str, Any], out: Path) -> None:
+    for name, steps in summary.get("labels", {}).items():
+        say(f"{name}: " + "; ".join(f"{step['step']} {step['n']:,}" for step in steps))
+    missing = summary.get("missing_tables") or []
+    if missing:
+        say(f"tables not found in the source: {', '.join(missing)}")
+    say(f"wrote {out}; look at it with: ehrfusion data check {out}")

@@ -1,0 +1,262 @@
+"""One YAML file is one experiment (`model`) or one study (`space`, `search`): strict, with dotted overrides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusion.component import Architecture, UsageError, unknown
+from fusion.task import Kind
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SyntheticConfig(_Strict):
+    """What `data.folder` is filled with when it does not exist yet."""
+
+    patients: Annotated[int, Field(ge=50)] = 2000
+    seed: int = 0
+    recipe: str = "mixed"
+    missing: Literal["random", "severity"] = "random"
+    note_missing: Annotated[float, Field(ge=0, le=1)] = 0.3
+    image_missing: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class SplitConfig(_Strict):
+    """Who is in which split: as the folder says, or anew by patient (seeded), by time or by site; never by event."""
+
+    by: Literal["folder", "patient", "time", "site"] = "folder"
+    train: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    tuning: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _leaves_a_test_split(self) -> SplitConfig:
+        if self.train + self.tuning >= 1:
+            raise ValueError(f"train ({self.train}) + tuning ({self.tuning}) must leave something held out")
+        return self
+
+
+class DataConfig(_Strict):
+    """Which folder, which label, and how records are read and prepared."""
+
+    folder: Path
+    labels: str = "outcome"
+    task: Kind | None = None
+    window_days: Annotated[float, Field(gt=0)] | None = None
+    splits: SplitConfig = SplitConfig()
+    bad_images: Literal["error", "missing"] = "error"
+    preprocess: dict[str, dict[str, Any]] = {}
+    synthetic: SyntheticConfig | None = None
+
+
+class TrainingConfig(_Strict):
+    """The training loop: AdamW, early stopping on the tuning split."""
+
+    epochs: Annotated[int, Field(ge=1)] = 27
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    patience: Annotated[int, Field(ge=1)] = 5
+    class_weights: bool = False
+    metric: str | None = None
+    deterministic: bool = True
+
+
+class SearchConfig(_Strict):
+    """How the space is searched: one total budget, in trials or seconds, also when resumed."""
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
+    sampler: Literal["tpe", "random"] = "tpe"
+    group: bool = False
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    pruner: Literal["halving", "none"] = "halving"
+    first_rung: Annotated[int, Field(ge=1)] = 3
+    reduction: Annotated[int, Field(ge=2)] = 3
+    storage: str | None = None
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> SearchConfig:
+        if (self.trials is None) == (self.seconds is None):
+            raise ValueError("give a budget: exactly one of 'trials' and 'seconds'")
+        return self
+
+
+class CompareConfig(_Strict):
+    """How strategies are compared on the held-out split."""
+
+    seeds: Annotated[int, Field(ge=1)] = 3
+    resamples: Annotated[int, Field(ge=100)] = 1000
+
+
+class TrackingConfig(_Strict):
+    """Where MLflow is: None means MLFLOW_TRACKING_URI or else `sqlite:///` in the runs folder."""
+
+    uri: str | None = None
+    experiment: str | None = None
+    enabled: bool = True
+
+
+class ModelConfig(_Strict):
+    """One architecture: an encoder a modality, a fusion, a width."""
+
+    encoders: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
+    fusion: str | dict[str, Any] = "cross_attention"
+    dim: Annotated[int, Field(ge=4)] = 64
+
+    def architecture(self) -> Architecture:
+        """Return the architecture this describes."""
+        return Architecture.from_dict(self.model_dump())
+
+
+class SpaceConfig(_Strict):
+    """What is searched. A list is a choice, {low, high, log} a range, a single value is pinned."""
+
+    encoders: Annotated[dict[str, Any], Field(min_length=1)]
+    fusion: Any = ["early", "late", "cross_attention"]
+    dim: Any = [32, 64]
+    training: dict[str, Any] = {}
+
+
+class _Common(_Strict):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: int = 0
+    runs: Path = Path("runs")
+    data: DataConfig
+    training: TrainingConfig = TrainingConfig()
+    compare: CompareConfig = CompareConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+
+class ExperimentConfig(_Common):
+    """One run of one architecture."""
+
+    model: ModelConfig
+
+
+class StudyConfig(_Common):
+    """One search."""
+
+    space: SpaceConfig
+    search: SearchConfig
+
+    @property
+    def folder(self) -> Path:
+        """Where the study keeps its storage, checkpoints and reports."""
+        return self.runs / self.name
+
+
+Config = ExperimentConfig | StudyConfig
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 reads 1e-3 as text; here it is a number, as people mean it."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.\d[\d_]*[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read an experiment or a study from a YAML file or the name of a built-in one.
+
+    Args:
+        source: a path, or the name of a file in `experiments/configs` without its ending.
+        overrides: `a.b.c=value` texts, the value in YAML.
+
+    Raises:
+        UsageError: the file is missing, is not YAML, or has a wrong key or type; the message has its path.
+    """
+    text, where = _read(source)
+    try:
+        data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that knows 1e-3
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: expected a mapping at the top; got {type(data).__name__}")
+    for override in overrides:
+        _override(data, override)
+    return parse_config(data, where)
+
+
+def parse_config(data: Mapping[str, Any], where: str = "config") -> Config:
+    """Check plain data as an experiment (it has `model`) or a study (it has `space`)."""
+    kind: type[Config] = ExperimentConfig if "model" in data else StudyConfig
+    try:
+        return kind.model_validate(dict(data))
+    except ValidationError as error:
+        raise UsageError(_one_line(error, kind, where)) from None
+
+
+def config_names() -> list[str]:
+    """Return the names of the built-in configurations."""
+    folder = resources.files("experiments") / "configs"
+    return sorted(each.name.removesuffix(".yaml") for each in folder.iterdir() if each.name.endswith(".yaml"))
+
+
+def _read(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.is_file():
+        return path.read_text(encoding="utf-8"), str(path)
+    if path.suffix in ("", ".yaml") and len(path.parts) == 1 and path.stem in config_names():
+        return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(encoding="utf-8"), path.stem
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise UsageError(f"no such file: {path}")
+    raise unknown("configuration", str(source), config_names())
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    path, separator, value = text.partition("=")
+    if not separator:
+        raise UsageError(f"an override is written key.path=value; got '{text}'")
+    *parents, last = path.strip().split(".")
+    for name in parents:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise UsageError(f"override '{path}': '{name}' holds a value, not a mapping")
+    data[last] = yaml.load(value, _Loader)  # noqa: S506
+
+
+def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return str(unknown("key", path, _siblings(kind, first["loc"]), where))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{where}: missing key '{path}'"
+    return f"{where}: {path + ': ' if path else ''}{message}; got {_short(first['input'])}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Return the full dotted paths of the keys that are allowed where an unknown one was found."""
+    model: Any = kind
+    for part in loc[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        if model is None:
+            return []
+    prefix = "".join(f"{part}." for part in loc[:-1])
+    return [prefix + name for name in model.model_fields]

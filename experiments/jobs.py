@@ -1,0 +1,84 @@
+"""Independent training jobs side by side in long-lived processes, one torch thread each."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from experiments.progress import progress_bar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class JobFailure:
+    """A job that raised, or whose process died, and why in one line."""
+
+    reason: str
+
+
+def default_workers() -> int:
+    """Return how many processes to use when nobody says: one a core this process may use, at most 2."""
+    return max(1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+
+
+def run_jobs(
+    function: Callable[[dict[str, Any]], T],
+    settings: Sequence[dict[str, Any]],
+    workers: int,
+    label: str,
+    progress: bool = True,
+) -> list[T | JobFailure]:
+    """Call a module-level function with each settings mapping and return results in order; failures do not spread.
+
+    A process that dies takes the pool with it: the jobs that had not finished are tried once more, one at a time in
+    fresh pools, so that the one that kills is found and the others finish.
+    """
+    if not settings:
+        return []
+    results: list[T | JobFailure] = [JobFailure("did not run")] * len(settings)
+    with progress_bar(label, len(settings), enabled=progress) as advance:
+        broken = _round(function, settings, list(range(len(settings))), workers, results, advance)
+        for index in broken:
+            for _ in _round(function, settings, [index], 1, results, advance):
+                results[index] = JobFailure("its process died")
+                advance()
+    return results
+
+
+def _round(
+    function: Callable[[dict[str, Any]], T],
+    settings: Sequence[dict[str, Any]],
+    indices: list[int],
+    workers: int,
+    results: list[T | JobFailure],
+    advance: Callable[[], None],
+) -> list[int]:
+    """Run some jobs in one pool and return those that a dying process took with it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["experiments.train"])
+    broken: list[int] = []
+    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_one_thread) as pool:
+        futures: dict[Future[T], int] = {pool.submit(function, settings[index]): index for index in indices}
+        for future in as_completed(futures):
+            index = futures[future]
+            try:
+                results[index] = future.result()
+            except BrokenProcessPool:
+                broken.append(index)
+                continue
+            except Exception as error:  # any failure of one job is that job's result
+                results[index] = JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+            advance()
+    return sorted(broken)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)

@@ -1,0 +1,156 @@
+"""Naming, configuring and describing components: hyperparameters live in constructor signatures."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+
+class UsageError(ValueError):
+    """A mistake in what the user gave: its text is one line that names what was wanted, what came and where."""
+
+
+@dataclass(frozen=True)
+class Int:
+    """Whole numbers from low to high, both included."""
+
+    low: int
+    high: int
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Float:
+    """Real numbers from low to high."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True, init=False)
+class Choice:
+    """One of the listed values."""
+
+    options: tuple[Any, ...]
+
+    def __init__(self, *options: Any) -> None:
+        object.__setattr__(self, "options", options)
+
+
+Range = Int | Float | Choice
+
+
+@dataclass(frozen=True)
+class Hyperparameter:
+    """One keyword-only parameter of a component: its type, its default and, where it may be searched, its range."""
+
+    name: str
+    type: Any
+    default: Any
+    range: Range | None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A component by name with the hyperparameters that differ from its defaults."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the flat form written in YAML: ``{"name": ..., **params}``."""
+        return {"name": self.name, **self.params}
+
+    @classmethod
+    def parse(cls, value: str | Mapping[str, Any] | Spec) -> Spec:
+        """Read ``"late"``, ``{"name": "late", "dropout": 0.1}`` or a ready Spec.
+
+        Raises:
+            UsageError: the mapping has no ``name``.
+        """
+        if isinstance(value, Spec):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if "name" not in value:
+            raise UsageError(f"a component needs a 'name'; got the keys {sorted(value)}")
+        return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is searched, written in YAML, logged, registered and rebuilt: encoders by modality, fusion, width."""
+
+    encoders: Mapping[str, Spec]
+    fusion: Spec
+    dim: int = 64
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that `from_dict` reads back."""
+        encoders = {modality: spec.to_dict() for modality, spec in self.encoders.items()}
+        return {"encoders": encoders, "fusion": self.fusion.to_dict(), "dim": self.dim}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
+        """Rebuild an architecture from `to_dict` or from YAML."""
+        encoders = {modality: Spec.parse(spec) for modality, spec in data["encoders"].items()}
+        return cls(encoders, Spec.parse(data["fusion"]), int(data.get("dim", 64)))
+
+
+def hyperparameters(component: type) -> dict[str, Hyperparameter]:
+    """Read a component's hyperparameters, its keyword-only constructor parameters, from its signature."""
+    hints = get_type_hints(component.__init__, include_extras=True)
+    found: dict[str, Hyperparameter] = {}
+    for name, parameter in inspect.signature(component).parameters.items():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        hint, limits = hints.get(name, Any), None
+        if get_origin(hint) is Annotated:
+            hint, *extras = get_args(hint)
+            limits = next((extra for extra in extras if isinstance(extra, Int | Float | Choice)), None)
+        found[name] = Hyperparameter(name, hint, parameter.default, limits)
+    return found
+
+
+def unknown(kind: str, name: str, options: Iterable[str], where: str = "") -> UsageError:
+    """Make the error for a name that does not exist, with the nearest one that does."""
+    known = sorted(options)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    advice = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known) or 'none'}"
+    return UsageError(f"{where + ': ' if where else ''}unknown {kind} '{name}'; {advice}")
+
+
+def find(catalogue: Mapping[str, type], spec: Spec, where: str = "") -> type:
+    """Return the class a spec names, having checked its hyperparameters' names and types.
+
+    Raises:
+        UsageError: no such component, no such hyperparameter, or a value of another type.
+    """
+    if spec.name not in catalogue:
+        raise unknown("component", spec.name, catalogue, where)
+    component = catalogue[spec.name]
+    known = hyperparameters(component)
+    for name, value in spec.params.items():
+        if name not in known:
+            raise unknown(f"hyperparameter of {spec.name}", name, known, where)
+        _check_value(f"{where + ': ' if where else ''}{spec.name}.{name}", known[name], value)
+    return component
+
+
+def build(catalogue: Mapping[str, type], spec: Spec, *args: Any, where: str = "") -> Any:
+    """Construct the component a spec names with the given positional arguments."""
+    return find(catalogue, spec, where)(*args, **spec.params)
+
+
+def _check_value(where: str, parameter: Hyperparameter, value: Any) -> None:
+    options = parameter.range.options if isinstance(parameter.range, Choice) else None
+    if parameter.type in (int, float, bool, str):
+        accepted: tuple[type, ...] = (int, float) if parameter.type is float else (parameter.type,)
+        if not isinstance(value, accepted) or (isinstance(value, bool) and parameter.type is not bool):
+            raise UsageError(f"{where} must be {parameter.type.__name__}; got {value!r}")
+    if options is not None and parameter.type is str and value not in options:
+        raise unknown(f"value of {where}", str(value), [str(option) for option in options])

@@ -1,0 +1,79 @@
+"""Cross-attention fusion: summaries of each modality read the tokens of the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from fusion.component import Choice, Float, Int
+from fusion.layers import Block
+from fusion.model import Fused
+from fusion.tokens import Tokens, clean
+
+
+class CrossAttentionFusion(nn.Module):
+    """Learned queries summarise each modality, then read the tokens of all other modalities, then one query reads all.
+
+    A learned null token is always there to be read, so a patient who has one modality or none needs no special case.
+
+    Shape:
+        Mapping of M Tokens (B, T_m, D) -> Fused with views (B, 1, D), weights (B, 1).
+
+    Reference:
+        Jaegle et al., Perceiver, 2021 (learned queries); Tsai et al., Multimodal Transformer for Unaligned
+        Multimodal Language Sequences, 2019 (modality-to-modality attention, here from the queries only).
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        dim: int,
+        *,
+        layers: Annotated[int, Int(1, 3)] = 1,
+        queries: Annotated[int, Choice(1, 2, 4)] = 2,
+        heads: Annotated[int, Choice(1, 2, 4)] = 4,
+        dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
+    ) -> None:
+        super().__init__()
+        self.modalities, self.queries = tuple(modalities), queries
+        count = len(self.modalities)
+        self.kind = nn.Parameter(torch.randn(count, dim) * 0.02)
+        self.null = nn.Parameter(torch.randn(dim) * 0.02)
+        self.query = nn.Parameter(torch.randn(count * queries, dim) * 0.02)
+        self.readout = nn.Parameter(torch.randn(1, dim) * 0.02)
+        self.norm = nn.LayerNorm(dim)
+        self.summarise = Block(dim, heads, dropout)
+        self.cross = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
+        self.read = Block(dim, heads, dropout)
+        self.out = nn.LayerNorm(dim)
+
+    def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
+        """Fuse the modalities of each patient into one view."""
+        cleaned = [clean(tokens[name]) for name in self.modalities]
+        batch = cleaned[0].values.shape[0]
+        null = (self.null + self.query.new_zeros(batch, 1, 1)).to(cleaned[0].values.dtype)
+        values = torch.cat([part.values + self.kind[i] for i, part in enumerate(cleaned)] + [null], dim=1)
+        context = self.norm(values)
+        owner = torch.cat(
+            [torch.full((part.mask.shape[1],), i, device=values.device) for i, part in enumerate(cleaned)]
+        )
+        mask = torch.cat([part.mask for part in cleaned], dim=1)
+        asker = torch.arange(len(cleaned), device=values.device).repeat_interleave(self.queries)
+        same = asker.unsqueeze(1) == owner.unsqueeze(0)  # (M * queries, T)
+
+        state = self.query.expand(batch, -1, -1).to(values.dtype)
+        state = self.summarise(state, _with_null(mask.unsqueeze(1) & same), context)
+        for block in self.cross:
+            state = block(state, _with_null(mask.unsqueeze(1) & ~same), context)
+        there = torch.stack([part.mask.any(1) for part in cleaned], dim=1).repeat_interleave(self.queries, dim=1)
+        everything = torch.cat([state, null], dim=1)
+        view = self.read(self.readout.expand(batch, -1, -1).to(values.dtype), _with_null(there), everything)
+        return Fused(self.out(view), view.new_ones(view.shape[:2]))
+
+
+def _with_null(mask: Tensor) -> Tensor:
+    """Append the null token, which is always real, on the last axis."""
+    return torch.cat([mask, mask.new_ones(*mask.shape[:-1], 1)], dim=-1)

@@ -1,0 +1,94 @@
+"""The whole network: encoders, a fusion and a head, composed by the constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fusion.tokens import Tokens, clean, present
+
+
+class Fused(NamedTuple):
+    """What a fusion returns: V views of each patient and how much each counts.
+
+    V is 1 for early and cross-attention fusion and the number of modalities for late fusion, where the weights
+    explain the prediction.
+
+    Shape:
+        views: (B, V, D). weights: (B, V).
+    """
+
+    views: Tensor
+    weights: Tensor
+
+
+class FusionModel(nn.Module):
+    """Encode the modalities a patient has, fuse them, and predict.
+
+    Encoders run only on the patients who have their modality. In training, `modality_dropout` hides a modality
+    from a patient with that probability, never the last one.
+
+    Shape:
+        inputs: Mapping of modality to Inputs with a `mask` (B, ...) -> logits (B, K).
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, nn.Module],
+        fusion: nn.Module,
+        dim: int,
+        outputs: int,
+        modality_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoders, self.fusion = nn.ModuleDict(dict(encoders)), fusion
+        self.head, self.dim, self.modality_dropout = nn.Linear(dim, outputs), dim, modality_dropout
+
+    def forward(self, inputs: Mapping[str, Any]) -> Tensor:
+        """Return the logits of each patient."""
+        return self.predict(self.fuse(inputs))
+
+    def fuse(self, inputs: Mapping[str, Any]) -> Fused:
+        """Return the views and their weights; the weights are an explanation."""
+        return self.fusion(self.encode(inputs))
+
+    def predict(self, fused: Fused) -> Tensor:
+        """Return logits: the head's answer to each view, summed by weight."""
+        return torch.einsum("bv,bvk->bk", fused.weights, self.head(fused.views))
+
+    def encode(self, inputs: Mapping[str, Any]) -> dict[str, Tokens]:
+        """Return the tokens of every modality for all patients, absent ones masked."""
+        has = torch.stack([present(inputs[name].mask) for name in self.encoders], dim=1)
+        if self.training and self.modality_dropout > 0:
+            has = drop_modalities(has, self.modality_dropout)
+        return {
+            name: self._encode_present(encoder, inputs[name], has[:, i])
+            for i, (name, encoder) in enumerate(self.encoders.items())
+        }
+
+    def _encode_present(self, encoder: nn.Module, inputs: Any, has: Tensor) -> Tokens:
+        rows = has.nonzero().squeeze(1)
+        if len(rows) == len(has):
+            return clean(encoder(inputs))
+        if len(rows) == 0:
+            nothing = self.head.weight.new_zeros(len(has), 1, self.dim)
+            return Tokens(nothing, nothing.new_zeros(nothing.shape[:2], dtype=torch.bool))
+        found = clean(encoder(type(inputs)(*(part[rows] for part in inputs))))
+        values = found.values.new_zeros(len(has), *found.values.shape[1:])
+        mask = found.mask.new_zeros(len(has), found.mask.shape[1])
+        return Tokens(values.index_copy(0, rows, found.values), mask.index_copy(0, rows, found.mask))
+
+
+def drop_modalities(has: Tensor, probability: float) -> Tensor:
+    """Hide each present modality with a probability, keeping at least one of those a patient has.
+
+    Shape:
+        has (B, M) bool -> (B, M) bool.
+    """
+    chance = torch.rand(has.shape, device=has.device)
+    kept = has & (chance >= probability)
+    luckiest = chance.masked_fill(~has, -1.0).argmax(1, keepdim=True)
+    return kept | (has & torch.zeros_like(has).scatter(1, luckiest, True))

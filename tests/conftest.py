@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of open data beside the project (or EHRFUSION_SHARED_DATA); skips where it is absent."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("EHRFUSION_SHARED_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"the open data are not here ({folder}); set EHRFUSION_SHARED_DATA")
+    return folder
