@@ -10,6 +10,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusion.component import UsageError
+
+
+class UnreadableImage(UsageError):
+    """An image file that is missing, damaged or too large to be one; `path` names it."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"unreadable image {path}: {why}")
+        self.path = path
+
 
 class CodeEvents(NamedTuple):
     """Coded events, oldest first: diagnoses, drugs, laboratory values, vital signs, static facts.

@@ -33,7 +33,9 @@ def data_synthetic(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
-    say(f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}")
+    say(
+        f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}"
+    )
     return 0
 
 
@@ -110,7 +112,9 @@ def compare(arguments: Namespace) -> int:
     from experiments.comparing import compare_config
 
     config = config_or_study(arguments)
-    comparison, folder = compare_config(config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers)
+    comparison, folder = compare_config(
+        config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers
+    )
     console().print(comparison.render())
     say(f"wrote {folder}/comparison.csv, .json, .png and .html")
     return 0
@@ -145,7 +149,11 @@ def predict(arguments: Namespace) -> int:
     from experiments.predict import predict_folder
 
     done = predict_folder(
-        arguments.model, arguments.folder, arguments.out, labels=arguments.labels, runs=arguments.runs or Path("runs")
+        arguments.model,
+        arguments.folder,
+        arguments.out,
+        labels=arguments.labels,
+        runs=arguments.runs or Path("runs"),
     )
     say(f"wrote {done.rows:,} predictions to {arguments.out}")
     return 0

@@ -215,7 +215,9 @@ def _read(source: str | Path) -> tuple[str, str]:
     if path.is_file():
         return path.read_text(encoding="utf-8"), str(path)
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and path.stem in config_names():
-        return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(encoding="utf-8"), path.stem
+        return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(
+            encoding="utf-8"
+        ), path.stem
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise UsageError(f"no such file: {path}")
     raise unknown("configuration", str(source), config_names())
@@ -255,7 +257,9 @@ def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc[:-1]:
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
+        model = next(
+            (each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None
+        )
         if model is None:
             return []
     prefix = "".join(f"{part}." for part in loc[:-1])

@@ -84,7 +84,9 @@ def _open(encoder: Any, plan: Preparation, store: Store, split: str, device: tor
     parts = [backbone_digest(encoder.backbone()), store.fingerprint(plan), split, type(encoder).__name__]
     path = store.cache / f"features-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.safetensors"
     if not path.exists():
-        _compute(encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device)
+        _compute(
+            encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device
+        )
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in ("values", "offsets", "position")}
     return FeatureSource(Packed({"values": tensors["values"]}, tensors["offsets"]), tensors["position"])
@@ -117,7 +119,10 @@ def _compute(encoder: Any, source: Any, rows: Any, count: int, path: Path, devic
 def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, position: Tensor) -> None:
     """Write the format by hand so that features larger than memory stream from the raw file."""
     size, header, end = raw.stat().st_size, {}, 0
-    shapes = {"offsets": ("I64", [len(offsets)], 8 * len(offsets)), "position": ("I64", [len(position)], 8 * len(position))}
+    shapes = {
+        "offsets": ("I64", [len(offsets)], 8 * len(offsets)),
+        "position": ("I64", [len(position)], 8 * len(position)),
+    }
     shapes["values"] = ("BF16", [size // (2 * width), width], size)
     for name, (kind, shape, length) in shapes.items():
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + length]}

@@ -42,7 +42,9 @@ def build_model(
 ) -> FusionModel:
     """Construct the network an architecture describes from fitted preprocessors."""
     encoders = {
-        modality: build(ENCODERS[modality], spec, preprocessors[modality], architecture.dim, where=f"encoders.{modality}")
+        modality: build(
+            ENCODERS[modality], spec, preprocessors[modality], architecture.dim, where=f"encoders.{modality}"
+        )
         for modality, spec in architecture.encoders.items()
     }
     fusion = build(FUSIONS, architecture.fusion, list(encoders), architecture.dim, where="fusion")
@@ -59,7 +61,11 @@ def check_architecture(architecture: Architecture) -> None:
 
 
 def sources(
-    model: FusionModel, plans: Mapping[str, Preparation], store: Store, splits: tuple[str, ...], device: torch.device
+    model: FusionModel,
+    plans: Mapping[str, Preparation],
+    store: Store,
+    splits: tuple[str, ...],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return a source a modality: cached features where its encoder is frozen, packed inputs otherwise."""
     found: dict[str, Any] = {}

@@ -24,7 +24,9 @@ class JobFailure:
 
 def default_workers() -> int:
     """Return how many processes to use when nobody says: one a core this process may use, at most 2."""
-    return max(1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    return max(
+        1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    )
 
 
 def run_jobs(
@@ -73,7 +75,9 @@ def _round(
                 broken.append(index)
                 continue
             except Exception as error:  # any failure of one job is that job's result
-                results[index] = JobFailure(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+                results[index] = JobFailure(
+                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                )
             advance()
     return sorted(broken)
 

@@ -35,7 +35,13 @@ class LateFusion(nn.Module):
         self.pools = nn.ModuleDict({name: AttentionPool(dim) for name in self.modalities})
         self.decide = nn.ModuleDict(
             {
-                name: nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim))
+                name: nn.Sequential(
+                    nn.LayerNorm(dim),
+                    nn.Linear(dim, dim),
+                    nn.GELU(),
+                    nn.Dropout(dropout),
+                    nn.Linear(dim, dim),
+                )
                 for name in self.modalities
             }
         )
@@ -55,4 +61,6 @@ class LateFusion(nn.Module):
         stacked = torch.where(has.unsqueeze(-1), torch.stack(views, dim=1), self.empty)
         nothing = ~has.any(1, keepdim=True)
         weights = masked_softmax(torch.stack(scores, dim=1), has)
-        return Fused(stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights))
+        return Fused(
+            stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights)
+        )

@@ -27,7 +27,11 @@ class Attention(nn.Module):
         if dim % heads:
             raise UsageError(f"dim ({dim}) must be divisible by heads ({heads})")
         self.heads, self.dropout = heads, dropout
-        self.query, self.key_value, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
+        self.query, self.key_value, self.out = (
+            nn.Linear(dim, dim),
+            nn.Linear(dim, 2 * dim),
+            nn.Linear(dim, dim),
+        )
 
     def forward(self, queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """Attend from queries to the real keys."""
@@ -51,7 +55,11 @@ class FeedForward(nn.Sequential):
 
     def __init__(self, dim: int, dropout: float = 0.0) -> None:
         super().__init__(
-            nn.Linear(dim, 4 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * dim, dim), nn.Dropout(dropout)
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * dim, dim),
+            nn.Dropout(dropout),
         )
 
 

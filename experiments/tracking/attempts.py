@@ -54,9 +54,7 @@ class Attempt:
     described: bool = False
     closed: bool = False
     final: bool = True
-    epochs: set[int] | None = field(
-        default_factory=set
-    )  # None: written by an earlier process, to be looked up
+    epochs: set[int] | None = field(default_factory=set)  # None: written by an earlier process, not looked up
 
 
 class Attempts:
@@ -87,7 +85,7 @@ class Attempts:
         """Write what is new of the study's trials, all of which must be given.
 
         Raises:
-            MlflowException: the tracker refused something of a trial (after all others are written) or is away.
+            MlflowException: the tracker is away, or refused something of a trial (the others are written).
         """
         keys: set[str] = set()
         refused: MlflowException | None = None

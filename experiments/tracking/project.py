@@ -1,4 +1,4 @@
-"""A study in MLflow, projected from its Optuna storage by the driver alone: a parent run with a run a trial."""
+"""A study in MLflow, projected from its Optuna storage by the driver alone."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from experiments.tracking.runs import Connection, Point, find_runs, first_line, 
 class StudyTracker:
     """Keep the MLflow runs of a study equal to its trials; a tracker that is away costs no training.
 
-    All trials are handed over as they stand in the storage, as often as one likes: what is written is not written
-    again, also not by a new process. After a failure the tracker is left alone for a while; `finish`, or later
-    `ehrfusion track sync`, writes what is missing.
+    All trials are handed over as they stand in the storage, as often as one likes: what is written is not
+    written again, also not by a new process. After a failure the tracker is left alone for a while; `finish`,
+    or later `ehrfusion track sync`, writes what is missing.
 
     Args:
         direction: "maximize" or "minimize", to tell the best trial.

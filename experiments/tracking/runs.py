@@ -79,7 +79,7 @@ def connect(uri: str | None, runs: Path, experiment: str = "ehrfusion") -> Conne
     where = resolve_uri(uri, runs)
     if not known_scheme(where):
         raise UsageError(
-            f"tracking: expected a tracker such as http://host:5000 or sqlite:///file.db; got '{where}'"
+            f"tracking: expected an address like http://host:5000 or sqlite:///file.db; got '{where}'"
         )
     if reason := unreachable(where):
         raise _no_answer(where, reason)
@@ -197,7 +197,8 @@ def _experiment(client: MlflowClient, uri: str, runs: Path, name: str) -> str:
         if found is not None and found.lifecycle_stage != "active":
             raise UsageError(
                 f"tracking: experiment '{name}' was deleted in {redacted(uri)};"
-                f" restore it (mlflow experiments restore -x {found.experiment_id}) or set tracking.experiment"
+                f" restore it (mlflow experiments restore -x {found.experiment_id})"
+                " or set tracking.experiment"
             )
         if found is not None:
             return str(found.experiment_id)

@@ -1,0 +1,111 @@
+"""Subwords of notes, as the tokenizer of a pretrained language model cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.notes.words import NoteInputs
+from encoders.packed import Packed
+from encoders.records import Knowledge, Record
+from fusion.component import UsageError
+
+
+@dataclass(frozen=True)
+class Subwords:
+    """Numbers subwords; tokenizer and model configuration are kept as JSON, so a saved model needs no folder and no hub."""
+
+    model: str
+    tokenizer: str
+    config: str
+    max_tokens: int = 256
+    opening: int = 0
+    closing: int = 0
+
+    @classmethod
+    def fit(
+        cls,
+        records: Iterable[Record],  # noqa: ARG003 - nothing is learned from the data
+        knowledge: Knowledge,  # noqa: ARG003 - part of the protocol
+        *,
+        model: str,
+        max_tokens: int = 256,
+    ) -> Self:
+        """Load the tokenizer of a model by its id or folder.
+
+        Raises:
+            UsageError: there is no such model, or it has no fast tokenizer.
+        """
+        found = load_pretrained("AutoTokenizer", model)
+        if not getattr(found, "is_fast", False):
+            raise UsageError(f"notes.pretrained: {model} has no fast tokenizer; choose a model that has one")
+        opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
+        closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
+        config = load_pretrained("AutoConfig", model).to_json_string(use_diff=False)
+        return cls(
+            model, found.backend_tokenizer.to_str(), config, max_tokens, opening or 0, closing or opening or 0
+        )
+
+    @cached_property
+    def _cut(self) -> Any:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_str(self.tokenizer)
+
+    def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Name each column's type and the shape of one item."""
+        return {"ids": (np.dtype(np.int32), ()), "days": (np.dtype(np.float32), ())}
+
+    def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
+        """Cut all notes, the most recent kept where there are too many subwords, between the opening and closing mark."""
+        ids: list[int] = []
+        days: list[float] = []
+        for note in reversed(record.notes):
+            room = self.max_tokens - 2 - len(ids)
+            if room < 1:
+                break
+            mine = self._cut.encode(note.text, add_special_tokens=False).ids[:room]
+            ids[:0] = mine
+            days[:0] = [note.days] * len(mine)
+        if not ids:
+            return None
+        ids, days = [self.opening, *ids, self.closing], [days[0], *days, days[-1]]
+        return {"ids": np.array(ids, np.int32), "days": np.array(days, np.float32)}
+
+    def collate(self, packed: Packed, rows: Tensor) -> NoteInputs:
+        """Gather rows (B,) into padded inputs."""
+        columns, mask = packed.pad(rows)
+        return NoteInputs(columns["ids"].long(), columns["days"], mask)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        names = ("model", "tokenizer", "config", "max_tokens", "opening", "closing")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_dict`."""
+        return cls(**data)
+
+
+def load_pretrained(kind: str, model: str, **settings: Any) -> Any:
+    """Load something by transformers from a folder or the hub, without running code that comes with it.
+
+    Raises:
+        UsageError: it cannot be had.
+    """
+    import transformers
+
+    try:
+        return getattr(transformers, kind).from_pretrained(model, trust_remote_code=False, **settings)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(
+            f"notes.pretrained: cannot load '{model}': {why}; give a local folder, or a hub id where there is a network"
+        ) from None

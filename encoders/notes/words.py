@@ -1,0 +1,123 @@
+"""Words of notes: a vocabulary from training notes, with hashed places for words it does not hold."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from encoders.packed import Packed
+from encoders.records import Knowledge, Note, Record
+
+_WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:\.\d+)?|[%<>/+-]")
+_BUCKETS = 512  # for words not in the vocabulary
+_START = 1  # opens a note; 0 is padding
+
+
+class NoteInputs(NamedTuple):
+    """Words of B patients' notes, oldest note first, each note opened by a mark of its own.
+
+    Shape:
+        ids (B, T) int64; days (B, T) float before the prediction; mask (B, T) bool.
+    """
+
+    ids: Tensor
+    days: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class Words:
+    """Numbers words: 0 padding, 1 start of a note, then kinds of notes, the vocabulary, and buckets for the rest."""
+
+    words: tuple[str, ...]
+    kinds: tuple[str, ...]
+    max_tokens: int = 256
+
+    @classmethod
+    def fit(
+        cls,
+        records: Iterable[Record],
+        knowledge: Knowledge,  # noqa: ARG003 - part of the protocol
+        *,
+        max_tokens: int = 256,
+        vocabulary: int = 8192,
+        min_count: int = 3,
+    ) -> Self:
+        """Keep the most frequent words of the training notes, those in at least `min_count` records."""
+        counts: Counter[str] = Counter()
+        kinds: set[str] = set()
+        for record in records:
+            found: set[str] = set()
+            for note in record.notes:
+                found.update(split_words(note.text))
+                kinds.add(note.kind)
+            counts.update(found)
+        frequent = sorted(((-count, word) for word, count in counts.items() if count >= min_count))[
+            :vocabulary
+        ]
+        return cls(tuple(word for _, word in frequent), tuple(sorted(kinds)), max_tokens)
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """The number of each known word."""
+        start = _START + 1 + len(self.kinds)
+        return {word: start + i for i, word in enumerate(self.words)}
+
+    @property
+    def size(self) -> int:
+        """How many rows an embedding table needs."""
+        return _START + 1 + len(self.kinds) + len(self.words) + _BUCKETS
+
+    def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+        """Name each column's type and the shape of one item."""
+        return {"ids": (np.dtype(np.int32), ()), "days": (np.dtype(np.float32), ())}
+
+    def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
+        """Number the words of all notes; where there are too many, the most recent notes are kept whole first."""
+        ids: list[int] = []
+        days: list[float] = []
+        for note in reversed(record.notes):
+            room = self.max_tokens - len(ids)
+            if room < 2:
+                break
+            mine = list(self._note(note))[:room]
+            ids[:0] = mine
+            days[:0] = [note.days] * len(mine)
+        if not ids:
+            return None
+        return {"ids": np.array(ids, np.int32), "days": np.array(days, np.float32)}
+
+    def _note(self, note: Note) -> Iterator[int]:
+        yield _START + 1 + self.kinds.index(note.kind) if note.kind in self.kinds else _START
+        last = self.size - _BUCKETS
+        for word in split_words(note.text):
+            # crc32, because Python's own hash of a string differs from process to process
+            yield self.number.get(word) or last + zlib.crc32(word.encode()) % _BUCKETS
+
+    def collate(self, packed: Packed, rows: Tensor) -> NoteInputs:
+        """Gather rows (B,) into padded inputs."""
+        columns, mask = packed.pad(rows)
+        return NoteInputs(columns["ids"].long(), columns["days"], mask)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return {"words": list(self.words), "kinds": list(self.kinds), "max_tokens": self.max_tokens}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_dict`."""
+        return cls(tuple(data["words"]), tuple(data["kinds"]), data["max_tokens"])
+
+
+def split_words(text: str) -> list[str]:
+    """Return lower-case words, numbers and the signs that carry meaning in notes."""
+    return _WORD.findall(text.lower())

@@ -1,0 +1,262 @@
+"""A model bundle: a folder of safetensors and JSON with all that predicting needs; nothing is pickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from encoders.records import Record, UnreadableImage
+from encoders.weights import without_pretrained
+from experiments.card import model_card
+from fusion.component import Architecture, UsageError
+from fusion.model import FusionModel
+from fusion.task import Task, activate
+
+if TYPE_CHECKING:
+    from encoders.preprocessor import Preparation
+
+FORMAT = 1
+WEIGHTS, MODEL, CARD, MANIFEST = "weights.safetensors", "model.json", "card.md", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded bundle: the network in evaluation mode with its fitted preprocessors and data contract."""
+
+    model: FusionModel
+    architecture: Architecture
+    task: Task
+    preprocessors: Mapping[str, Any]
+    contract: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    device: torch.device
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities the network reads."""
+        return tuple(self.preprocessors)
+
+    def predict_records(
+        self,
+        records: Iterable[Record],
+        batch_size: int = 256,
+        on_unreadable: Callable[[Path], None] | None = None,
+    ) -> NDArray[np.float32]:
+        """Predict patients, also those who lack modalities, have nothing, or have codes never seen.
+
+        An image that cannot be read is an error, or is told to `on_unreadable` and treated as missing.
+
+        Shape:
+            N records -> (N, K) probabilities, or values in the target's unit.
+        """
+        remaining, parts = iter(records), [np.empty((0, self.task.outputs), np.float32)]
+        while chunk := list(islice(remaining, batch_size)):
+            parts.append(self._predict(chunk, on_unreadable))
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def _predict(
+        self, records: list[Record], on_unreadable: Callable[[Path], None] | None
+    ) -> NDArray[np.float32]:
+        from experiments.device import move
+
+        inputs = {
+            modality: _collate(preprocessor, records, on_unreadable)
+            for modality, preprocessor in self.preprocessors.items()
+        }
+        logits = self.model(move(inputs, self.device))
+        found: NDArray[np.float32] = activate(self.task, logits).cpu().numpy().astype(np.float32)
+        return found
+
+
+def save_bundle(
+    folder: Path,
+    model: FusionModel,
+    architecture: Architecture,
+    task: Task,
+    preprocessors: Mapping[str, Any],
+    preparations: Mapping[str, Preparation],
+    contract: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Write a bundle: weights, model.json, a model card and a manifest of checksums; whole or not at all.
+
+    Args:
+        contract: what the model is for and where it comes from: dataset, label, window_days, fingerprints of
+            data and split, git_commit, versions, seed, training, cohort sizes.
+        metrics: test metrics, each a number or a mapping with `value`, `low` and `high`.
+
+    Raises:
+        UsageError: the folder holds something and `overwrite` is not set.
+    """
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise UsageError(f"{folder}: already exists; choose another folder")
+    description = {
+        "format": FORMAT,
+        "architecture": architecture.to_dict(),
+        "task": task.to_dict(),
+        "preprocessors": {modality: each.to_dict() for modality, each in preprocessors.items()},
+        "preparations": {
+            modality: {"preprocessor": each.preprocessor.__name__, "options": dict(each.options)}
+            for modality, each in preparations.items()
+        },
+        "contract": _plain({**contract, "parameters": sum(each.numel() for each in model.parameters())}),
+        "metrics": _plain(metrics),
+    }
+    temporary = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        save_model(model, str(temporary / WEIGHTS))
+        (temporary / MODEL).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        (temporary / CARD).write_text(model_card(description), encoding="utf-8")
+        sums = {name: _sha256(temporary / name) for name in (WEIGHTS, MODEL, CARD)}
+        (temporary / MANIFEST).write_text(
+            json.dumps({"format": FORMAT, "sha256": sums}, indent=1), encoding="utf-8"
+        )
+        _replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:
+    """Verify a bundle's checksums and rebuild its model; nothing is downloaded and nothing is unpickled.
+
+    Raises:
+        UsageError: the folder is no bundle, a file differs from the manifest, or the format is another.
+    """
+    verify(folder)
+    description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    architecture, task = (
+        Architecture.from_dict(description["architecture"]),
+        Task.from_dict(description["task"]),
+    )
+    preprocessors = _preprocessors(architecture, description["preprocessors"], folder)
+    from experiments.feeding import build_model
+
+    with without_pretrained():
+        model = build_model(architecture, preprocessors, task.outputs)
+    try:
+        load_model(model, str(folder / WEIGHTS))
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"{folder / WEIGHTS}: does not fit the model this version builds ({reason})"
+        ) from None
+    where = torch.device(device)
+    contract, metrics = description["contract"], description["metrics"]
+    return Predictor(model.eval().to(where), architecture, task, preprocessors, contract, metrics, where)
+
+
+def bundle_folder(model: str | Path) -> Path:
+    """Return a model that is given as a folder.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not Path(model).is_dir():
+        raise UsageError(f"no bundle folder '{model}'; a registered model is written models:/NAME@ALIAS")
+    return Path(model)
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a bundle against its manifest.
+
+    Raises:
+        UsageError: the manifest is missing or unreadable, or a file is missing or differs; names the file.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UsageError(f"{folder}: not a model bundle (it has no {MANIFEST})")
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version, sums = int(manifest["format"]), dict(manifest["sha256"])
+    except (ValueError, KeyError, TypeError, OSError):
+        raise UsageError(f"{path}: not a readable manifest") from None
+    if version != FORMAT:
+        raise UsageError(f"{folder}: bundle format {version}; this version reads format {FORMAT}")
+    for name in (WEIGHTS, MODEL, CARD):
+        if name not in sums:
+            raise UsageError(f"{path}: names no checksum of {name}")
+        if not (folder / name).is_file():
+            raise UsageError(f"{folder / name}: missing from the bundle")
+        if _sha256(folder / name) != sums[name]:
+            raise UsageError(
+                f"{folder / name}: differs from the bundle's manifest (sha256); do not trust this bundle"
+            )
+
+
+def _collate(preprocessor: Any, records: list[Record], on_unreadable: Callable[[Path], None] | None) -> Any:
+    from experiments.data.pack import pack_records
+
+    while True:
+        try:
+            packed, row_index = pack_records(preprocessor, records)
+            return preprocessor.collate(packed, row_index)
+        except UnreadableImage as error:
+            if on_unreadable is None:
+                raise
+            on_unreadable(error.path)
+            records = [_without_image(record, error.path) for record in records]
+
+
+def _without_image(record: Record, path: Path) -> Record:
+    return replace(record, images=tuple(image for image in record.images if image.path != path))
+
+
+def _preprocessors(architecture: Architecture, saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    from encoders import ENCODERS
+    from fusion.component import find, unknown
+
+    found = {}
+    for modality, spec in architecture.encoders.items():
+        if modality not in ENCODERS:
+            raise unknown("modality", modality, ENCODERS, str(folder))
+        encoder: Any = find(ENCODERS[modality], spec, f"{folder}: encoders.{modality}")
+        found[modality] = encoder.preprocessor.from_dict(saved[modality])
+    return found
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    if not folder.exists():
+        temporary.rename(folder)
+        return
+    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
+    folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return what strict JSON can hold: numbers that are none become null, other things texts."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

@@ -1,0 +1,1 @@
+"""From a MEDS folder to batches: folders, cohorts, splits, records, packed tensors."""

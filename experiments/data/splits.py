@@ -1,0 +1,104 @@
+"""Who is in which split: as the folder says, or anew by patient, time or site; a patient is in one split only."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from experiments.config import SplitConfig
+from experiments.data.folder import SPLITS, Dataset
+from fusion.component import UsageError, unknown
+
+
+def split_subjects(
+    dataset: Dataset, subjects: NDArray[np.int64], times: NDArray[np.datetime64], config: SplitConfig
+) -> NDArray[np.str_]:
+    """Return the split of each label row; rows of one subject agree.
+
+    Shape:
+        subjects (N,) int64, times (N,) datetime64 -> (N,) strings of `SPLITS`.
+
+    Raises:
+        UsageError: a subject without a split or in two, an unknown split, no site column.
+    """
+    unique = np.unique(subjects)
+    if config.by == "folder":
+        chosen = _from_folder(dataset, unique)
+    elif config.by == "site":
+        chosen = _by_site(dataset, unique, config)
+    else:
+        chosen = _by_order(_ordered(unique, subjects, times, config), unique, config)
+    return chosen[np.searchsorted(unique, subjects)]
+
+
+def split_fingerprint(subjects: NDArray[np.int64], split: NDArray[np.str_]) -> str:
+    """Hash who is in which split."""
+    order = np.lexsort((split, subjects))
+    digest = hashlib.sha256(subjects[order].tobytes())
+    digest.update("".join(split[order]).encode())
+    return digest.hexdigest()
+
+
+def _from_folder(dataset: Dataset, unique: NDArray[np.int64]) -> NDArray[np.str_]:
+    path = dataset.folder / "metadata" / "subject_splits.parquet"
+    if not path.is_file():
+        raise UsageError(f"{path} is missing; write it, or choose data.splits.by: patient, time or site")
+    table = pl.read_parquet(path).select("subject_id", "split").unique()
+    twice = table.group_by("subject_id").len().filter(pl.col("len") > 1).height
+    if twice:
+        raise UsageError(f"{path}: {twice} subjects are in more than one split")
+    for name in table["split"].unique().to_list():
+        if name not in SPLITS:
+            raise unknown("split", str(name), SPLITS, str(path))
+    found = pl.DataFrame({"subject_id": unique}).join(
+        table, on="subject_id", how="left", maintain_order="left"
+    )
+    lacking = found["split"].null_count()
+    if lacking:
+        raise UsageError(f"{path}: {lacking} labelled subjects have no split")
+    return found["split"].to_numpy().astype(np.str_)
+
+
+def _ordered(
+    unique: NDArray[np.int64], subjects: NDArray[np.int64], times: NDArray[np.datetime64], config: SplitConfig
+) -> NDArray[np.int64]:
+    if config.by == "patient":
+        return np.random.default_rng(config.seed).permutation(unique)
+    first = np.full(len(unique), np.datetime64("9999-01-01", "us"))
+    np.minimum.at(first, np.searchsorted(unique, subjects), times.astype("datetime64[us]"))
+    return unique[np.lexsort((unique, first))]
+
+
+def _by_order(order: NDArray[np.int64], unique: NDArray[np.int64], config: SplitConfig) -> NDArray[np.str_]:
+    bounds = np.round(np.cumsum([config.train, config.tuning]) * len(order)).astype(int)
+    names = np.repeat(np.array(SPLITS), np.diff([0, *bounds, len(order)]))
+    found = np.empty(len(unique), names.dtype)
+    found[np.searchsorted(unique, order)] = names
+    return found
+
+
+def _by_site(dataset: Dataset, unique: NDArray[np.int64], config: SplitConfig) -> NDArray[np.str_]:
+    """Keep whole sites together: shuffled sites fill train, then tuning, then what is held out."""
+    column = dataset.site_column
+    if column is None:
+        raise UsageError(
+            f"{dataset.folder}: data.splits.by is 'site', but metadata/dataset.json declares no site_id_columns"
+        )
+    frames = [
+        pl.scan_parquet(path).select("subject_id", column).drop_nulls().unique() for path in dataset.shards
+    ]
+    sites = pl.concat(frames).group_by("subject_id").agg(pl.col(column).first()).collect()
+    found = pl.DataFrame({"subject_id": unique}).join(
+        sites, on="subject_id", how="left", maintain_order="left"
+    )
+    names = found[column].cast(pl.String).fill_null("unknown").to_numpy()
+    kinds, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(config.seed).permutation(len(kinds))
+    before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / len(unique)
+    split_of = np.empty(len(kinds), dtype="<U8")
+    split_of[order] = np.array(SPLITS)[np.digitize(before, [config.train, config.train + config.tuning])]
+    chosen: NDArray[np.str_] = split_of[inverse]
+    return chosen

@@ -1,0 +1,67 @@
+"""Recipes: which hidden causes decide the label, and how strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+CAUSES = ("disease", "laboratory", "note", "image", "family")
+"""Hidden binary causes: in diagnosis codes, in laboratory values, in notes, in images, in the parents of rare codes."""
+
+SHOWN_BY: Mapping[str, tuple[str, ...]] = {
+    "codes": ("disease", "laboratory", "family"),
+    "notes": ("note",),
+    "images": ("image",),
+    "graph": ("disease", "family"),
+}
+"""Which causes an optimal reader of one modality knows. A reader of the graph sees codes and parents, no values."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Log-odds of the label: `weights` times (+1 or -1) of each cause, `synergy` times disease times note.
+
+    With `shared`, all causes are one. Rare codes come from a pool of `leaves` a family.
+    """
+
+    story: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+    synergy: float = 0.0
+    base: float = 0.0
+    shared: bool = False
+    leaves: int = 60
+    can: tuple[str, ...] = ("early", "late", "cross_attention")
+    cannot: tuple[str, ...] = ()
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "redundant": Recipe(
+        "every modality shows the same cause: fusing helps only those who lack one",
+        {cause: 0.4 for cause in CAUSES},
+        base=-0.4,
+        shared=True,
+    ),
+    "unique": Recipe(
+        "each modality carries a part of its own: any fusion beats every single modality",
+        {"disease": 0.9, "note": 1.3, "image": 1.4, "family": 0.9},
+        base=-0.5,
+    ),
+    "synergy": Recipe(
+        "the label is code XOR note: neither says anything alone, and no additive late fusion can say it",
+        synergy=2.6,
+        can=("early", "cross_attention"),
+        cannot=("late",),
+    ),
+    "ancestor": Recipe(
+        "the label hangs on a parent code whose leaves are rare: who knows the hierarchy wins",
+        {"family": 2.2},
+        leaves=3000,
+    ),
+    "noise": Recipe("the label depends on nothing: whoever wins here is lucky", base=-0.4),
+    "mixed": Recipe(
+        "a part in every modality, one interaction of code and note, one effect of a parent code",
+        {"disease": 0.75, "laboratory": 0.7, "note": 1.1, "image": 1.3, "family": 0.75},
+        synergy=1.0,
+        base=-0.6,
+    ),
+}
