@@ -121,7 +121,7 @@ def test_a_registered_model_carries_what_it_came_from(
     assert version.tags["git_commit"] == "abc"
     assert version.tags["test.auroc"] == "0.81"
     assert "not a medical device" in version.description
-    assert aliases(connection) == {"candidate": 2}
+    assert aliases(connection)["candidate"] == 2
     run = connection.client.get_run(second.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics == {"test/auroc": 0.81}
@@ -181,7 +181,7 @@ def test_it_serves_json_with_nulls_and_base64_images(loaded: Any) -> None:
         {"codes": None, "images": None},
     ]
     answer = client.post("/invocations", json={"dataframe_records": rows})
-    assert answer.status_code == 200
+    assert answer.status_code == 200, answer.text
     in_process = loaded.predict(
         pd.DataFrame({"codes": [["A"], None], "images": [[picture(3)], None]}, dtype=object)
     )
@@ -275,7 +275,7 @@ def test_a_registry_that_fails_is_one_line(registry: Registry, monkeypatch: pyte
     monkeypatch.setattr(type(connection.client), "create_logged_model", away)
     with pytest.raises(UsageError, match=r"the model registry at sqlite:.* failed: connection refused"):
         register(bundle, "death-24h", connection)
-    assert aliases(connection) == {"candidate": 2}
+    assert aliases(connection)["candidate"] == 2
 
 
 def test_parse() -> None:
@@ -325,9 +325,7 @@ def test_the_signature_has_the_columns_of_its_modalities() -> None:
     assert prediction_frame(Task("regression"), np.array([[1.5]], np.float32))["value"].tolist() == [1.5]
 
 
-def test_the_serving_code_travels_with_the_model_and_no_pickle_does(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_the_serving_code_travels_and_no_pickle_does(registry: Registry, tmp_path: Path) -> None:
     model = resolve("models:/death-24h/2", registry[0], tmp_path).parent.parent
     names = {each.name for each in model.rglob("*") if each.is_file()}
     assert {"serve.py", "MLmodel", "weights.safetensors", "model.json", "input_example.json"} <= names

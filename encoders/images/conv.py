@@ -46,14 +46,14 @@ class ImageConv(nn.Module):
         preprocessor: ImagePixels,
         dim: int,
         *,
-        channels: Annotated[int, Choice(8, 16, 32)] = 16,
+        width: Annotated[int, Choice(8, 16, 32)] = 16,
         stages: Annotated[int, Int(2, 4)] = 3,
         grid: Annotated[int, Choice(1, 2)] = 2,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
         self.mean, self.spread, self.grid = preprocessor.mean, preprocessor.spread, grid
-        widths = [preprocessor.channels, *(channels * 2**i for i in range(stages))]
+        widths = [preprocessor.channels, *(width * 2**i for i in range(stages))]
         self.stages = nn.Sequential(*(_Stage(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)))
         self.place = nn.Embedding(grid * grid, widths[-1])
         self.adapt = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Dropout(dropout), nn.Linear(widths[-1], dim))

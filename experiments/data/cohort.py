@@ -118,13 +118,14 @@ def read_labels(path: Path) -> tuple[pl.DataFrame, str]:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"{path}: not readable as parquet: {str(error).splitlines()[0]}") from None
-    for name, kinds in (("subject_id", pl.INTEGER_DTYPES), ("prediction_time", pl.DATETIME_DTYPES)):
+    for name, right, wanted in (
+        ("subject_id", lambda kind: kind.is_integer(), "int64"),
+        ("prediction_time", lambda kind: isinstance(kind, pl.Datetime), "a timestamp"),
+    ):
         if name not in table.columns:
             raise UsageError(f"{path}: missing column '{name}'; got {', '.join(table.columns)}")
-        if not any(table[name].dtype == kind for kind in kinds):
-            raise UsageError(
-                f"{path}: column '{name}' must be {'int64' if name == 'subject_id' else 'a timestamp'}; got {table[name].dtype}"
-            )
+        if not right(table[name].dtype):
+            raise UsageError(f"{path}: column '{name}' must be {wanted}; got {table[name].dtype}")
     values = [name for name in _KINDS if name in table.columns and table[name].null_count() < table.height]
     if len(values) != 1:
         raise UsageError(

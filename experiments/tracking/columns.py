@@ -127,10 +127,10 @@ def _codes(items: list[tuple[Any, ...]]) -> CodeEvents:
 
 
 def _written(content: Any, path: Path, index: int) -> Path:
-    if isinstance(content, str):  # JSON has no bytes
-        try:
-            content = base64.b64decode(content, validate=True)
-        except binascii.Error:
+    try:  # JSON has no bytes: there they are base64, which no image file is
+        content = base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError):
+        if isinstance(content, str):
             raise UsageError(f"row {index}: images must be bytes, or base64 text in JSON") from None
     path.write_bytes(bytes(content))
     return path

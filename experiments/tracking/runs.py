@@ -94,6 +94,19 @@ def connect(uri: str | None, runs: Path, experiment: str = "ehrfusion") -> Conne
         raise _no_answer(where, first_line(error)) from None
 
 
+def probe(uri: str) -> str:
+    """Ask a tracker that exists for its experiments and say how many it has; writes nothing.
+
+    Raises:
+        UsageError: it does not answer.
+    """
+    if reason := unreachable(uri):
+        raise UsageError(reason)
+    with patience(seconds=5, retries=0):
+        found = MlflowClient(uri, uri).search_experiments(max_results=1000)
+    return f"answers, {len(found)} experiments"
+
+
 def first_line(error: BaseException, length: int = 160) -> str:
     """Return an exception as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,229 @@
+"""The local engine: starts workers as processes, starts dead ones again, and lets no trial be lost with them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from experiments.worker import WorkerSpec, boot_id, lives, work
+from search.study import fail_lost
+
+_UNNAMED_SECONDS = 10.0  # a trial without a worker's name after this long was killed before it could sign
+_CRASHES_ALLOWED = 20
+Ending = Literal["complete", "interrupted", "budget", "crashes"]
+
+
+class Engine(Protocol):
+    """Starts workers somewhere and says how they are."""
+
+    def start(self, slot: int) -> None:
+        """Start the worker of a slot."""
+        ...
+
+    def poll(self) -> list[tuple[int, str, int]]:
+        """Return (slot, worker id, exit code) of the workers that ended since the last call."""
+        ...
+
+    def running(self) -> int:
+        """Return how many workers run."""
+        ...
+
+    def signal(self, value: int) -> None:
+        """Tell all workers: 1 hand back and end, 2 the budget is spent."""
+        ...
+
+    def stop(self, grace_seconds: float) -> None:
+        """Ask all workers to end, wait, then kill."""
+        ...
+
+
+@dataclass
+class LocalEngine:
+    """Worker processes on this machine: one GPU each where there are GPUs, else one CPU thread each."""
+
+    spec: WorkerSpec
+    preload: tuple[str, ...] = ("experiments.objective",)
+    _processes: dict[int, tuple[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(self.preload))
+        self._signal = self._context.Value("i", 0)
+        self._devices = visible_gpus()
+
+    def start(self, slot: int) -> None:
+        """Start the worker of a slot."""
+        environment = dict(self.spec.environment)
+        if self._devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
+            environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        log = Path(self.spec.log).with_name(f"worker-{slot}.log")
+        spec = replace(self.spec, slot=slot, log=str(log), environment=environment)
+        identity = f"{os.uname().nodename}:{boot_id()}:0:{uuid.uuid4().hex[:8]}"
+        process = self._context.Process(target=work, args=(spec.to_json(), identity, self._signal), daemon=True)
+        process.start()
+        self._processes[slot] = (identity.replace(":0:", f":{process.pid}:"), process)
+
+    def poll(self) -> list[tuple[int, str, int]]:
+        """Return (slot, worker id, exit code) of the workers that ended since the last call."""
+        ended = [
+            (slot, identity, int(process.exitcode))
+            for slot, (identity, process) in self._processes.items()
+            if process.exitcode is not None
+        ]
+        for slot, _, _ in ended:
+            del self._processes[slot]
+        return ended
+
+    def running(self) -> int:
+        """Return how many workers run."""
+        return len(self._processes)
+
+    def signal(self, value: int) -> None:
+        """Tell all workers: 1 hand back and end, 2 the budget is spent."""
+        self._signal.value = value
+
+    def stop(self, grace_seconds: float) -> None:
+        """Ask all workers to end, wait, then kill."""
+        if self._signal.value == 0:
+            self._signal.value = 1
+        deadline = time.monotonic() + grace_seconds
+        for _, process in self._processes.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+        for _, process in self._processes.values():
+            if process.exitcode is None:
+                process.kill()
+                process.join()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs this process may use, without initialising CUDA in it."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [each for each in named.split(",") if each.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in found.splitlines() if line.strip()]
+
+
+def supervise(
+    study: optuna.Study,
+    engine: Engine,
+    workers: int,
+    *,
+    on_tick: Callable[[Sequence[FrozenTrial]], None],
+    seconds: float | None = None,
+    on_spent: Callable[[float], None] | None = None,
+    poll_seconds: float = 0.5,
+    grace_seconds: float = 60.0,
+) -> Ending:
+    """Keep workers going until the budget is spent; a dead worker's trial fails at once and runs again once.
+
+    The first Ctrl-C or SIGTERM lets the workers hand back their trials; the second ends them.
+
+    Args:
+        seconds: what is left of a budget in seconds; None means that tickets are the budget.
+        on_spent: called with the seconds since the last call, to keep the account of such a budget.
+    """
+    fail_lost(study, lambda trial: _is_lost(trial, ()))
+    with _asked_to_stop() as asked:
+        for slot in range(workers):
+            engine.start(slot)
+        ending: Ending = "complete"
+        crashes, started, counted = 0, time.monotonic(), time.monotonic()
+        while engine.running():
+            time.sleep(poll_seconds)
+            ended = engine.poll()
+            crashes += sum(code != 0 for _, _, code in ended)
+            dead = tuple(identity for _, identity, _ in ended)
+            fail_lost(study, lambda trial, dead=dead: _is_lost(trial, dead))  # type: ignore[misc]
+            trials = study.get_trials(deepcopy=False)
+            on_tick(trials)
+            if on_spent is not None:
+                on_spent(time.monotonic() - counted)
+                counted = time.monotonic()
+            if ending == "complete":
+                ending = _should_end(asked, crashes, seconds, started)
+                if ending != "complete":
+                    engine.signal(2 if ending == "budget" else 1)
+                else:
+                    _restart(engine, ended, trials, unlimited=seconds is not None)
+            elif asked.count > 1:
+                engine.stop(0.0)
+        engine.stop(grace_seconds)
+        fail_lost(study, lambda trial: _is_lost(trial, ()))
+        on_tick(study.get_trials(deepcopy=False))
+    return ending
+
+
+def _should_end(asked: _Asked, crashes: int, seconds: float | None, started: float) -> Ending:
+    if asked.count:
+        return "interrupted"
+    if crashes > _CRASHES_ALLOWED:
+        return "crashes"
+    return "budget" if seconds is not None and time.monotonic() - started > seconds else "complete"
+
+
+def _restart(engine: Engine, ended: list[tuple[int, str, int]], trials: Sequence[FrozenTrial], *, unlimited: bool) -> None:
+    """Start ended workers again while there is work for them."""
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    for slot, _, code in ended:
+        if waiting > 0 or (unlimited and code != 0):
+            engine.start(slot)
+            waiting -= 1
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
+    if waiting > 0 and not ended and engine.running() == 0 and not running:
+        engine.start(0)
+
+
+def _is_lost(trial: FrozenTrial, dead: Sequence[str]) -> bool:
+    worker = trial.user_attrs.get("worker")
+    if worker is None:
+        start = trial.datetime_start
+        return start is not None and time.time() - start.timestamp() > _UNNAMED_SECONDS
+    return worker in dead or not lives(worker)
+
+
+class _Asked:
+    """How often somebody asked this process to stop."""
+
+    count = 0
+
+
+@contextmanager
+def _asked_to_stop() -> Iterator[_Asked]:
+    """Count Ctrl-C and SIGTERM instead of dying of them; only the main thread can."""
+    asked = _Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def count(*_: object) -> None:
+        asked.count += 1
+
+    before = {number: signal.signal(number, count) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

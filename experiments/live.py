@@ -1,0 +1,106 @@
+"""The live view of a search in the terminal; a line for each new best where nobody watches."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.study import summary
+
+
+class LiveView:
+    """Shows progress, the best so far, how trials stand and the time left. Use as a context manager."""
+
+    def __init__(
+        self, title: str, metric: str, maximise: bool, trials: int | None, seconds: float | None, *, enabled: bool = True
+    ) -> None:
+        self.title, self.metric, self.maximise = title, metric, maximise
+        self.trials, self.seconds, self.enabled = trials, seconds, enabled
+        self.watched = enabled and sys.stderr.isatty()
+        self.started, self.done_before = time.monotonic(), -1
+        self.best: float | None = None
+        self._live: Any = None
+
+    def __enter__(self) -> Self:
+        if self.watched:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), refresh_per_second=2, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, trials: Sequence[FrozenTrial]) -> None:
+        """Show how the trials stand now."""
+        counts = summary(trials)
+        done = counts["complete"] + counts["pruned"] + counts["failed"]
+        if self.done_before < 0:
+            self.done_before = done
+        best = best_trial(trials, self.maximise)
+        if self._live is not None:
+            self._live.update(self._render(trials, counts, done, best))
+        elif self.enabled and best is not None and best.value != self.best:
+            total = f"/{self.trials}" if self.trials else ""
+            line = f"{self.title}: trial {done}{total}, best {self.metric} {best.value:.4f} ({describe(best)})"
+            print(line, file=sys.stderr, flush=True)  # noqa: T201 - the quiet form of the live view
+        self.best = best.value if best is not None else None
+
+    def time_left(self, done: int) -> float | None:
+        """Return seconds to go, judged by the trials of this session."""
+        passed = time.monotonic() - self.started
+        if self.seconds is not None:
+            return max(0.0, self.seconds - passed)
+        here = done - self.done_before
+        return passed / here * (self.trials - done) if self.trials and here else None
+
+    def _render(self, trials: Sequence[FrozenTrial], counts: dict[str, int], done: int, best: FrozenTrial | None) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        total = self.trials or max(1.0, self.seconds or 1.0)
+        reached = done if self.trials else time.monotonic() - self.started
+        left = self.time_left(done)
+        head = Table.grid(padding=(0, 1))
+        amount = f"{done}/{self.trials} trials" if self.trials else f"{done} trials"
+        head.add_row(f"[bold]{self.title}[/bold]", ProgressBar(total=total, completed=reached, width=40), amount)
+        head.add_row("", "", f"about {_minutes(left)} left" if left is not None else "")
+        body = Table.grid(padding=(0, 2))
+        if best is not None:
+            body.add_row("best", f"{self.metric} {best.value:.4f}", describe(best))
+        body.add_row("trials", ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                epoch = len(trial.user_attrs.get("history", ()))
+                body.add_row("running", f"#{trial.number} epoch {epoch}", describe(trial))
+        return Group(head, body)
+
+
+def best_trial(trials: Sequence[FrozenTrial], maximise: bool) -> FrozenTrial | None:
+    """Return the complete trial with the best value."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    if not complete:
+        return None
+    return max(complete, key=lambda trial: trial.value if maximise else -trial.value)  # type: ignore[arg-type,return-value]
+
+
+def describe(trial: FrozenTrial) -> str:
+    """Say in a few words what a trial tries."""
+    architecture = trial.user_attrs.get("architecture")
+    if not architecture:
+        return "not yet chosen"
+    encoders = " + ".join(f"{modality} {spec['name']}" for modality, spec in architecture["encoders"].items())
+    return f"{architecture['fusion']['name']} of {encoders}, width {architecture['dim']}"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,113 @@
+"""One worker process: one device, one loop of trials, until there is nothing left to do or somebody says stop."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker is told: the study, how to make its objective and space, and its place. Plain JSON data."""
+
+    study: dict[str, Any]
+    objective: str
+    space: str
+    settings: dict[str, Any]
+    slot: int
+    log: str
+    driver: int
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the text a process is started with."""
+        return json.dumps(asdict(self))
+
+
+def worker_id() -> str:
+    """Name this process so that it can never be mistaken for another: host, boot, process, a random part."""
+    return f"{os.uname().nodename}:{boot_id()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+def boot_id() -> str:
+    """Return what changes when the machine restarts."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip()[:8] if path.exists() else str(int(psutil.boot_time()))
+
+
+def lives(worker: str) -> bool:
+    """Tell whether a worker of this host still runs; one of another host is given the benefit of the doubt."""
+    host, boot, pid, _ = worker.split(":")
+    if host != os.uname().nodename:
+        return True
+    return boot == boot_id() and psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+
+
+def work(text: str, identity: str, signals: Any) -> None:
+    """Be a worker: called in a new process.
+
+    Args:
+        text: a `WorkerSpec` as JSON.
+        identity: this worker's id without its process number, given by the driver.
+        signals: a shared integer: 0 go on, 1 hand back and end, 2 the budget is spent.
+    """
+    spec = WorkerSpec(**json.loads(text))
+    os.environ.update(spec.environment)
+    _log_to(Path(spec.log))
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, lambda *_: asked.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
+    threading.Thread(target=_watch_driver, args=(spec.driver, asked), daemon=True).start()
+    _limit_threads()
+    from search.study import StudySpec, open_study, worker_loop
+
+    study_spec = StudySpec(**spec.study)
+
+    def stop() -> str:
+        if signals.value == 2:
+            return "budget"
+        return "interrupt" if asked.is_set() or signals.value == 1 else ""
+
+    objective = _load(spec.objective)(spec.settings)
+    space = _load(spec.space)(spec.settings)
+    study = open_study(study_spec, slot=spec.slot)
+    worker_loop(study, study_spec, space, objective, identity.replace(":0:", f":{os.getpid()}:"), stop)
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _limit_threads() -> None:
+    """Use one torch thread, because two processes of two threads each are slower than two of one."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _watch_driver(driver: int, asked: threading.Event) -> None:
+    """Hand back and end when the driver is gone, so that no worker outlives it."""
+    while psutil.pid_exists(driver) and psutil.Process(driver).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(1.0)
+    asked.set()
+
+
+def _log_to(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno() if stream is not None else 1)

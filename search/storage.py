@@ -1,0 +1,121 @@
+"""Study storage that many processes may use at once: Optuna's database storage, made safe on SQLite and under restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+from sqlalchemy import event, exc
+
+from fusion.component import UsageError
+
+HEARTBEAT_SECONDS = 60
+_NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs")
+
+
+class BudgetSpent(RuntimeError):
+    """There is no ticket left: the study has started as many trials as it may."""
+
+
+class StudyStorage(RDBStorage):
+    """Optuna's database storage with three differences.
+
+    A heartbeat that fails is tried again instead of ending the heartbeat thread (a database that restarts must not
+    get healthy trials declared dead). With `tickets_only`, trials are started only from WAITING ones, so that a
+    budget in trials is exact whatever dies. On SQLite every transaction takes the write lock at its start, because
+    Optuna's read-check-write is otherwise not atomic there.
+    """
+
+    def __init__(self, url: str, *, tickets_only: bool, on_stale: Callable[[optuna.Study, FrozenTrial], None] | None) -> None:
+        self.tickets_only = tickets_only
+        sqlite = url.startswith("sqlite")
+        arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+        super().__init__(
+            url,
+            engine_kwargs=arguments,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=4 * HEARTBEAT_SECONDS,
+            heartbeat_stale_trial_callback=on_stale,
+        )
+        if sqlite:
+            event.listen(self.engine, "connect", _configure_sqlite)
+            event.listen(self.engine, "begin", _begin_immediate)
+            self.engine.dispose()  # drop the connection from before the listeners
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """Start a trial, or add a ticket from a template.
+
+        Raises:
+            BudgetSpent: only tickets may be used, and there is none.
+        """
+        if self.tickets_only and template_trial is None:
+            raise BudgetSpent("no ticket left")
+        return super().create_new_trial(study_id, template_trial)
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Record that a trial lives, however often the database must be asked."""
+        pause = 1.0
+        while True:
+            try:
+                return super().record_heartbeat(trial_id)
+            except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
+                time.sleep(pause)
+                pause = min(2 * pause, 30.0)
+
+
+def open_storage(
+    url: str,
+    *,
+    tickets_only: bool = False,
+    on_stale: Callable[[optuna.Study, FrozenTrial], None] | None = None,
+) -> StudyStorage:
+    """Open study storage by its URL; processes open it themselves, a storage is never pickled.
+
+    Raises:
+        UsageError: it does not answer, belongs to another version of Optuna, or is SQLite on a network file system.
+    """
+    if url.startswith("sqlite"):
+        _check_local(Path(url.removeprefix("sqlite:///")))
+    try:
+        return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
+    except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
+        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UsageError(f"study storage {_without_password(url)} does not answer: {why}") from None
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite file, whose folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path.resolve()}"
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by _begin_immediate, not by the driver
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check_local(path: Path) -> None:
+    import psutil
+
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise UsageError(f"study storage {path}: the folder {folder} does not exist")
+    mounts = [m for m in psutil.disk_partitions(all=True) if folder.is_relative_to(m.mountpoint)]
+    kind = max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
+    if kind in _NETWORK_FILESYSTEMS:
+        raise UsageError(f"study storage {path} is SQLite on {kind}, where its locks do not hold; use PostgreSQL")
+
+
+def _without_password(url: str) -> str:
+    head, separator, tail = url.partition("://")
+    return head + separator + (tail.rpartition("@")[2] if "@" in tail else tail)

@@ -1,0 +1,237 @@
+"""A study: one total budget, trials that are handed back when their worker stops or dies, and the loop of a worker."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from fusion.component import UsageError
+from search.space import Space
+from search.storage import BudgetSpent, StudyStorage, open_storage
+from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
+
+CRASHES_ALLOWED = 1
+_KEPT = ("root", "attempt", "crashes", "architecture", "training")
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """What every process needs to take part in a study; plain data."""
+
+    name: str
+    storage: str
+    direction: str
+    seed: int
+    sampler: str = "tpe"
+    group: bool = False
+    startup_trials: int = 10
+    pruner: str = "halving"
+    first_rung: int = 3
+    reduction: int = 3
+    trials: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON data."""
+        return asdict(self)
+
+
+def open_study(spec: StudySpec, *, slot: int = 0) -> optuna.Study:
+    """Open an existing study with a sampler whose seed is this worker's own.
+
+    Raises:
+        UsageError: the storage does not answer or has no such study.
+    """
+    storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
+    try:
+        study = optuna.load_study(study_name=spec.name, storage=storage, pruner=_pruner(spec))
+    except KeyError:
+        raise UsageError(f"there is no study '{spec.name}' in its storage; start it with: ehrfusion search") from None
+    # resumed or restarted workers must not propose what they proposed before
+    done = len(study.get_trials(deepcopy=False))
+    study.sampler = _sampler(spec, int(np.random.SeedSequence([spec.seed, slot, done]).generate_state(1)[0]))
+    return study
+
+
+def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: bool = False) -> optuna.Study:
+    """Create a study, or open it if it is the same: same space, same data, same direction.
+
+    Raises:
+        UsageError: a study of this name exists with another space, data, splits or metric.
+    """
+    storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
+    names = optuna.get_all_study_names(storage)
+    if fresh and spec.name in names:
+        optuna.delete_study(study_name=spec.name, storage=storage)
+    elif spec.name in names:
+        _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
+    study = optuna.create_study(
+        study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=_pruner(spec)
+    )
+    known = study.user_attrs
+    for name, value in attributes.items():
+        if name not in known:
+            study.set_user_attr(name, value)
+    return open_study(spec)
+
+
+def issue_tickets(study: optuna.Study, trials: int) -> int:
+    """Add WAITING trials until the study has had `trials` roots; return how many were added."""
+    missing = trials - sum(1 for trial in study.get_trials(deepcopy=False) if is_root(trial))
+    for _ in range(missing):
+        study.add_trial(create_trial(state=TrialState.WAITING))
+    return max(0, missing)
+
+
+def is_root(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is a first attempt; only these count against the budget."""
+    return not trial.user_attrs.get("attempt", 0)
+
+
+def worker_loop(
+    study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, worker: str, stop: Callable[[], str]
+) -> None:
+    """Run trials until there are none left or `stop` gives a reason: "interrupt" or "budget"."""
+
+    def run(trial: optuna.Trial) -> float:
+        trial.set_user_attr("worker", worker)
+        return _run_trial(study, spec, space, objective, trial, stop)
+
+    while not stop():
+        try:
+            study.optimize(run, n_trials=1, catch=(Exception,))
+        except BudgetSpent:
+            return
+
+
+def _run_trial(
+    study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, trial: optuna.Trial, stop: Callable[[], str]
+) -> float:
+    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()))
+    handle.note(root=handle.root, attempt=handle.attempt, seed=handle.seed)
+    candidate = space.suggest(trial)
+    if candidate is None:
+        handle.note(pruned_by="no modality")
+        raise optuna.TrialPruned("every modality was given no encoder")
+    handle.note(**candidate.to_dict())
+    try:
+        value = objective(candidate, handle)
+        if not math.isfinite(value):
+            raise TrialFailed(f"the score is {value}")
+        return value
+    except Pruned as why:
+        raise optuna.TrialPruned(str(why)) from None
+    except Interrupted:
+        if stop() == "budget":
+            handle.note(pruned_by="budget")
+            raise optuna.TrialPruned("the budget is spent") from None
+        handle.note(failure="interrupted")
+        hand_back(study, study._storage.get_trial(trial._trial_id))
+        raise
+    except TrialFailed as why:
+        handle.note(failure=str(why))
+        raise
+    except Exception as error:
+        handle.note(failure=failure_text(error))
+        raise
+
+
+def failure_text(error: BaseException) -> str:
+    """Say in one line why something failed."""
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return "out of memory"
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False) -> None:
+    """Add a WAITING trial with the same parameters and root, which goes on from the checkpoint."""
+    kept = {name: value for name, value in trial.user_attrs.items() if name in _KEPT}
+    kept["root"] = kept.get("root", trial.number)
+    kept["attempt"] = int(kept.get("attempt", 0)) + 1
+    kept["crashes"] = int(kept.get("crashes", 0)) + int(crashed)
+    again = create_trial(
+        state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=kept
+    )
+    study.add_trial(again)
+
+
+def hand_back_crashed(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Run a trial once more whose worker died; a second death is its end."""
+    if int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED:
+        hand_back(study, trial, crashed=True)
+
+
+def fail_lost(study: optuna.Study, lost: Callable[[FrozenTrial], bool]) -> int:
+    """Fail the RUNNING trials whose worker is lost and hand each back once; return how many there were."""
+    found = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if lost(trial)]
+    for trial in found:
+        storage: StudyStorage = study._storage  # type: ignore[assignment]
+        again = int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED
+        storage.set_trial_user_attr(trial._trial_id, "failure", "its worker died" if again else "its worker died twice")
+        if storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+            hand_back_crashed(study, trial)
+    return len(found)
+
+
+def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Count roots by how they stand: complete, pruned, failed, running, waiting."""
+    last: dict[int, FrozenTrial] = {}
+    for trial in trials:
+        last[int(trial.user_attrs.get("root", trial.number))] = trial
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    return {name: 0 for name in names.values()} | Counter(names[trial.state] for trial in last.values())
+
+
+def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
+    words = {
+        "space_fingerprint": "another space",
+        "data_fingerprint": "other data",
+        "split_fingerprint": "other splits",
+        "metric": "another metric",
+    }
+    for name, what in words.items():
+        old, new = study.user_attrs.get(name), attributes.get(name)
+        if old is not None and new is not None and old != new:
+            detail = f" ({_difference(study.user_attrs, attributes)})" if name == "space_fingerprint" else ""
+            raise UsageError(f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh")
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Name the first place where two spaces differ."""
+    before, after = _flat(json.loads(old.get("space", "{}"))), _flat(json.loads(new.get("space", "{}")))
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return f"first difference: {changed[0]}" if changed else "it differs"
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict) or not data:
+        return {prefix: data}
+    return {key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()}
+
+
+def _sampler(spec: StudySpec, seed: int) -> optuna.samplers.BaseSampler:
+    if spec.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(
+        seed=seed, n_startup_trials=spec.startup_trials, **({"group": True, "multivariate": True} if spec.group else {})
+    )
+
+
+def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
+    if spec.pruner == "none":
+        return optuna.pruners.NopPruner()
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.first_rung, reduction_factor=spec.reduction)

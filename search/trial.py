@@ -1,0 +1,68 @@
+"""What an objective sees of a trial, and the ways a trial can end early."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+
+from search.space import Candidate
+
+
+class Interrupted(RuntimeError):
+    """The trial was asked to stop and has a checkpoint: it is handed back and goes on later."""
+
+
+class Pruned(RuntimeError):
+    """The trial is not worth going on with."""
+
+
+class TrialFailed(RuntimeError):
+    """The trial cannot give a score; its text is the reason, and names no patient."""
+
+
+class TrialHandle:
+    """A running trial: where to report, and what its root, attempt and seed are.
+
+    The root is the first attempt's number: attempts after a crash or an interruption share it, so that they find
+    the same checkpoint and train with the same seed.
+    """
+
+    def __init__(self, trial: optuna.Trial, study_seed: int, stop: Callable[[], bool]) -> None:
+        self._trial, self._stop = trial, stop
+        self.number = trial.number
+        self.root = int(trial.user_attrs.get("root", trial.number))
+        self.attempt = int(trial.user_attrs.get("attempt", 0))
+        self.seed = int(np.random.SeedSequence([study_seed, self.root]).generate_state(1)[0])
+        self.history: list[dict[str, float]] = []
+
+    def report(self, epoch: int, score: float, metrics: Mapping[str, float]) -> None:
+        """Record an epoch (counted from 1).
+
+        Raises:
+            TrialFailed: the score is not finite.
+            Pruned: better trials make this one not worth going on with.
+        """
+        if not math.isfinite(score):
+            raise TrialFailed(f"the score is {score} in epoch {epoch}")
+        self.history.append({"epoch": epoch, "score": score, **metrics})
+        self._trial.set_user_attr("history", self.history)
+        self._trial.report(score, epoch)
+        if self._trial.should_prune():
+            self.note(pruned_by="halving")
+            raise Pruned(f"pruned after epoch {epoch}")
+
+    def note(self, **attributes: Any) -> None:
+        """Keep facts about the trial."""
+        for name, value in attributes.items():
+            self._trial.set_user_attr(name, value)
+
+    def should_stop(self) -> bool:
+        """Tell whether the trial must end now because the process or the budget ends."""
+        return self._stop()
+
+
+Objective = Callable[[Candidate, TrialHandle], float]
