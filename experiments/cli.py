@@ -11,7 +11,12 @@ from pathlib import Path
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 something is wrong with the data, 2 wrong usage."""
     parser = _parser()
-    chosen = parser.parse_args(arguments)
+    chosen, rest = parser.parse_known_args(arguments)
+    # argparse gives up on KEY=VALUE after an option; we do not
+    if any("=" not in each or each.startswith("-") or not hasattr(chosen, "overrides") for each in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        chosen.overrides = [*chosen.overrides, *rest]
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2

@@ -166,7 +166,8 @@ def torchvision_check(needs: Sequence[str]) -> Check:
         return Check(
             "torchvision", "fail", f"does not work with torch {package_version('torch')}: {last}{advice}"
         )
-    return pair_check(*done.stdout.split()[:2], wanted)
+    torch, torchvision = done.stdout.split()[:2]
+    return pair_check(torch, torchvision, wanted)
 
 
 def pair_check(torch: str, torchvision: str, wanted: str) -> Check:

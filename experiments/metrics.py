@@ -26,7 +26,11 @@ class Metric:
     kinds: tuple[Kind, ...]
 
     def __call__(self, target: Array, prediction: Array, weight: Array | None = None) -> float:
-        """Evaluate, each row counting once or as often as its weight says. Shape: (N, ...), (N, ...), (N,) -> float."""
+        """Evaluate, each row counting once or as often as its weight says.
+
+        Shape:
+            target and prediction (N,) or (N, K); weight (N,) -> float.
+        """
         return self.function(target, prediction, np.ones(len(target)) if weight is None else weight)
 
 
@@ -76,7 +80,10 @@ def ece(target: Array, prediction: Array, weight: Array) -> float:
     if prediction.ndim == 2:
         target, prediction = (prediction.argmax(1) == target).astype(float), prediction.max(1)
     place = np.clip((prediction * _BINS).astype(int), 0, _BINS - 1)
-    hits, confidence = np.bincount(place, weight * target, _BINS), np.bincount(place, weight * prediction, _BINS)
+    hits, confidence = (
+        np.bincount(place, weight * target, _BINS),
+        np.bincount(place, weight * prediction, _BINS),
+    )
     return float(np.abs(hits - confidence).sum() / weight.sum())
 
 
@@ -120,7 +127,11 @@ def r2(target: Array, prediction: Array, weight: Array) -> float:
     """Share of the target's variance that is explained."""
     centre = _mean(target, weight)
     total = _mean((target.astype(np.float64) - centre) ** 2, weight)
-    return float("nan") if total <= 0 else 1 - _mean((prediction.astype(np.float64) - target) ** 2, weight) / total
+    return (
+        float("nan")
+        if total <= 0
+        else 1 - _mean((prediction.astype(np.float64) - target) ** 2, weight) / total
+    )
 
 
 METRICS: Mapping[str, Metric] = {

@@ -226,10 +226,13 @@ def _only_times(path: Path) -> bool:
 
 def _vocabulary(predictor: Predictor) -> frozenset[str] | None:
     """Return the codes the model knows, None where it reads none."""
+    if not {"codes", "graph"} & set(predictor.modalities):
+        return None
     known: set[str] = set()
-    for modality in ("codes", "graph"):
-        known.update(getattr(predictor.preprocessors.get(modality), "codes", ()))
-    return frozenset(known) or None
+    for modality, fields in {"codes": ("codes",), "graph": ("nodes", "stand_ins")}.items():
+        for field in fields:
+            known.update(getattr(predictor.preprocessors.get(modality), field, ()))
+    return frozenset(known)
 
 
 def _columns(predictor: Predictor, found: NDArray[np.float32]) -> pl.DataFrame:

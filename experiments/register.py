@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.bootstrap import bootstrap_metrics
+from experiments.bootstrap import Interval
 from experiments.bundle import load_bundle, save_bundle
+from experiments.comparison import evaluate_predictions
 from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
-from experiments.searching import Finalist, finalists
-from experiments.train import train
+from experiments.objective import trial_training
+from experiments.searching import finalists, load_study
+from experiments.train import selection_metric, train
+from experiments.versions import package_versions
 from experiments.workspace import git_commit, open_store
 from fusion import Architecture, UsageError
+from search.space import Candidate
 
-_FRESH = 1_000_003  # keeps the seeds of retraining apart from those of trials
+_FRESH = 1_000_003  # keeps the seeds of retraining apart from those of trials and comparisons
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One architecture trained anew: the tuning score and the bundle of every seed."""
+
+    trial: int
+    candidate: Candidate
+    scores: tuple[float, ...]
+    bundles: tuple[Path, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean tuning score over fresh seeds, by which architectures are chosen."""
+        return float(np.mean(self.scores))
 
 
 @dataclass(frozen=True)
@@ -31,20 +52,187 @@ class Registration:
     """What was registered, how it was chosen and what it scored, once, on the held-out split."""
 
     name: str
-    version: str
+    version: int
     aliases: tuple[str, ...]
-    architecture: Architecture
-    tuning: Mapping[str, float]
-    held_out: Mapping[str, tuple[float, float, float]]
+    metric: str
+    candidates: Sequence[Retrained]
+    winner: Retrained
+    held_out: Mapping[str, Interval]
     bundle: Path
-    candidates: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
 
     def render(self) -> Any:
-        """Return a rich table of the held-out metrics with their intervals."""
+        """Return rich tables: what was retrained, and the held-out metrics with their intervals."""
+        from rich.console import Group
         from rich.table import Table
 
-        title = f"{self.name} version {self.version} ({', '.join(self.aliases)}), held out, evaluated once"
+        choice = Table("trial", "architecture", f"tuning {self.metric}, fresh seeds", "", title="retrained")
+        for each in self.candidates:
+            scores = f"{each.mean:.4f} (" + ", ".join(f"{score:.4f}" for score in each.scores) + ")"
+            choice.add_row(str(each.trial), short(each.candidate.architecture), scores, "chosen" if each is self.winner else "")
+        title = f"{self.name} version {self.version} ({', '.join(self.aliases)}): held out, evaluated once"
         table = Table("metric", "value", "95% interval", title=title)
-        for metric, (value, low, high) in self.held_out.items():
-            table.add_row(metric, f"{value:.3f}", f"{low:.3f} to {high:.3f}")
-        return table
+        for metric, found in self.held_out.items():
+            table.add_row(metric, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+        return Group(choice, table, f"bundle: {self.bundle}")
+
+
+def register_study(
+    config: StudyConfig,
+    name: str,
+    *,
+    top: int = 3,
+    seeds: int = 3,
+    promote: bool = False,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Registration:
+    """Register the best model of a study.
+
+    The best `top` architectures are trained with `seeds` fresh seeds, because the best of many trials flatters; the
+    best mean on the tuning split wins, with its best seed. Only that model sees the held-out split, once, and the
+    look is written down in `held_out.jsonl`.
+
+    Raises:
+        UsageError: the study has no finished trial, every run failed, or the registry does not answer.
+    """
+    from experiments.tracking import registry
+    from experiments.tracking.runs import connect
+
+    registry.check_name(name)
+    study = load_study(config)
+    connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+    store = open_store(config, progress=progress)
+    retrained = _retrain(config, finalists(study, top), seeds, workers or default_workers(), progress)
+    metric = selection_metric(store.task, config.training)
+    winner = (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean)
+    chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))
+    bundle, held_out = _evaluate_once(config, store, winner, winner.bundles[chosen], name)
+    values = {key: found.value for key, found in held_out.items()}
+    parent = _parent_run(connection, study.user_attrs["study_key"])
+    registered = registry.register(bundle, name, connection, metrics=values, parent=parent, tags={"study": config.name})
+    aliases = ["candidate"]
+    if promote:
+        registry.promote(connection, name)
+        aliases.append("champion")
+    return Registration(
+        name, registered.version, tuple(aliases), metric.name, retrained, winner, held_out, bundle
+    )
+
+
+def retrain_job(settings: Mapping[str, Any]) -> tuple[float, str]:
+    """Train one candidate with one seed; return its tuning score and the folder of its bundle."""
+    config = parse_config(settings["config"])
+    store = open_store(config)
+    candidate = Candidate.from_dict(settings["candidate"])
+    training = trial_training(config.training, candidate)
+    fit = train(candidate.architecture, store, training, settings["seed"], preprocess=config.data.preprocess)
+    fitted = {modality: store.preprocessor(plan) for modality, plan in fit.preparations.items()}
+    contract = _contract(config, store, fitted, training, settings["seed"], settings["name"])
+    folder = Path(settings["folder"])
+    save_bundle(
+        folder, fit.model, candidate.architecture, store.task, fitted, fit.preparations, contract, {}, overwrite=True
+    )
+    return fit.score, str(folder)
+
+
+def _retrain(
+    config: StudyConfig, chosen: Sequence[tuple[Any, Candidate]], seeds: int, workers: int, progress: bool
+) -> list[Retrained]:
+    if not chosen:
+        raise UsageError(f"study '{config.name}' has no finished trial; see: ehrfusion search {config.name} --status")
+    jobs = [
+        {"config": config.model_dump(mode="json"), "candidate": candidate.to_dict(), "seed": _FRESH + seed, "name": config.name}
+        | {"folder": str(config.folder / "register" / f"{candidate.key}-{seed}")}
+        for _, candidate in chosen
+        for seed in range(seeds)
+    ]
+    found = run_jobs(retrain_job, jobs, workers, "retraining", progress)
+    retrained = []
+    for i, (trial, candidate) in enumerate(chosen):
+        good = [each for each in found[i * seeds : (i + 1) * seeds] if not isinstance(each, JobFailure)]
+        if good:
+            scores, folders = zip(*good, strict=True)
+            retrained.append(Retrained(trial.number, candidate, scores, tuple(Path(each) for each in folders)))
+    if not retrained:
+        reasons = [each.reason for each in found if isinstance(each, JobFailure)]
+        raise UsageError(f"every retraining failed: {reasons[0]}")
+    return retrained
+
+
+def _evaluate_once(
+    config: StudyConfig, store: Store, winner: Retrained, bundle: Path, name: str
+) -> tuple[Path, dict[str, Interval]]:
+    """Evaluate the chosen model on the held-out split, write the look down, and bundle it with what it scored."""
+    predictor = load_bundle(bundle)
+    plans = preparations(predictor.architecture, config.data.preprocess)
+    rows = store.cohort.rows("held_out")
+    found = squeeze_outputs(store.task, predict_rows(predictor.model, plans, store, rows))
+    held_out = evaluate_predictions(
+        store.task, store.cohort.targets[rows], store.cohort.subject_ids[rows], found, resamples=config.compare.resamples
+    )
+    _write_look(config.folder / "held_out.jsonl", name, winner, held_out)
+    metrics = {key: {"value": each.value, "low": each.low, "high": each.high} for key, each in held_out.items()}
+    target = config.folder / "register" / name
+    save_bundle(
+        target,
+        predictor.model.cpu(),
+        predictor.architecture,
+        store.task,
+        predictor.preprocessors,
+        plans,
+        {**predictor.contract, "name": name},
+        metrics,
+        overwrite=True,
+    )
+    return target, held_out
+
+
+def _contract(
+    config: StudyConfig | Any, store: Store, fitted: Mapping[str, Any], training: TrainingConfig, seed: int, study: str
+) -> dict[str, Any]:
+    """Say what the model is for and where it comes from."""
+    codes = getattr(fitted.get("codes"), "codes", ())
+    cohort = store.cohort
+    return {
+        "study": study,
+        "dataset": store.dataset.metadata.get("dataset_name", store.dataset.folder.name),
+        "label": config.data.labels,
+        "window_days": config.data.window_days,
+        "bad_images": config.data.bad_images,
+        "data_fingerprint": store.data_fingerprint,
+        "split_fingerprint": cohort.split_fingerprint,
+        "code_vocabulary": len(codes),
+        "code_vocabulary_sha256": hashlib.sha256("\n".join(codes).encode()).hexdigest(),
+        "cohort": {split: len(cohort.rows(split)) for split in ("train", "tuning", "held_out")},
+        "git_commit": git_commit(),
+        "seed": seed,
+        "training": training.model_dump(),
+        "versions": package_versions(),
+    }
+
+
+def _write_look(path: Path, name: str, winner: Retrained, held_out: Mapping[str, Interval]) -> None:
+    """Append to the record of every look at the held-out split."""
+    look = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "model": name,
+        "candidate": winner.candidate.key,
+        "metrics": {key: each.value for key, each in held_out.items()},
+    }
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(look) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parent_run(connection: Any, study_key: str) -> str | None:
+    from experiments.tracking.runs import find_runs
+
+    found = find_runs(connection, "ehrfusion.study_key", study_key)
+    return str(found[0].info.run_id) if found else None
+
+
+def short(architecture: Architecture) -> str:
+    """Name an architecture in a line."""
+    encoders = " + ".join(f"{modality} {spec.name}" for modality, spec in architecture.encoders.items())
+    return f"{architecture.fusion.name} of {encoders}, width {architecture.dim}"

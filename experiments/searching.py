@@ -1,1 +1,319 @@
-"""Run a study from its configuration: data, storage, workers, live view, tracking and report."""
+"""Run a study from its configuration: data, storage, workers, live view, tracking, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from encoders import ENCODERS
+from encoders.preprocessor import Preparation, preparation
+from experiments.config import StudyConfig, parse_config
+from experiments.data.store import Store
+from experiments.engine import Ending, LocalEngine, supervise
+from experiments.live import LiveView, best_trial, describe
+from experiments.metrics import METRICS
+from experiments.train import selection_metric
+from experiments.worker import WorkerSpec
+from experiments.workspace import git_commit, open_store
+from fusion import FUSIONS, UsageError
+from search.space import Candidate, Space
+from search.storage import open_storage, sqlite_url
+from search.study import StudySpec, create_or_resume, issue_tickets, summary
+
+if TYPE_CHECKING:
+    from experiments.tracking.project import StudyTracker
+
+SEARCHED = {"lr": float, "weight_decay": float, "modality_dropout": float, "batch_size": int, "clip": float}
+SEARCHED |= {"class_weights": bool, "patience": int}
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """How a search ended and the best it found."""
+
+    name: str
+    metric: str
+    ending: Ending
+    counts: Mapping[str, int]
+    best: FrozenTrial | None
+    report: Path
+    problem: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the budget was spent and something was found."""
+        return self.ending in ("complete", "budget") and self.best is not None
+
+    def render(self) -> str:
+        """Return what to tell the user."""
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
+        lines = [f"{self.name}: {_ENDINGS[self.ending]} ({counts})"]
+        if self.best is not None:
+            lines.append(f"best tuning {self.metric} {self.best.value:.4f}: trial {self.best.number}, {describe(self.best)}")
+        else:
+            lines.append("no trial finished; the reasons are in the report")
+        lines.append(f"report: {self.report}")
+        return "\n".join([*lines, *([self.problem] if self.problem else [])])
+
+
+_ENDINGS = {
+    "complete": "all trials done",
+    "budget": "the time is spent",
+    "interrupted": "interrupted; the same command goes on where it was",
+    "crashes": "stopped, because workers kept dying; their logs are in the study's folder",
+}
+
+
+def run_search(
+    config: StudyConfig, workers: int | None = None, *, fresh: bool = False, live: bool = True
+) -> SearchResult:
+    """Run a study to the end of its budget, or go on with it.
+
+    Raises:
+        UsageError: the data or the space are not as declared, the study exists with another space, the storage or
+            the tracker does not answer.
+    """
+    space = study_space(config)
+    if fresh:
+        _forget(config)
+    store = open_store(config, progress=live)
+    store.prepare(preparations_of(space, config), progress=live)
+    metric = selection_metric(store.task, config.training)
+    spec = study_spec(config)
+    study = create_or_resume(spec, _attributes(config, space, store, metric.name), fresh=fresh)
+    _save_config(config)
+    tracker = _tracker(config, study)
+    if config.search.trials is not None:
+        issue_tickets(study, config.search.trials)
+    view = LiveView(
+        config.name, metric.name, metric.higher_is_better, config.search.trials, _seconds_left(config, study), enabled=live
+    )
+    ending = _supervise(config, study, workers or config.search.workers, view, tracker)
+    return _finish(config, study, ending, tracker)
+
+
+def study_status(config: StudyConfig) -> str:
+    """Say how far a study is, without starting anything."""
+    study = load_study(config)
+    counts = ", ".join(f"{count} {name}" for name, count in summary(study.get_trials(deepcopy=False)).items() if count)
+    best = best_trial(study.get_trials(deepcopy=False), study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    lines = [f"{config.name}: {counts or 'no trials yet'}"]
+    if best is not None:
+        lines.append(f"best tuning {study.user_attrs['metric']} {best.value:.4f}: trial {best.number}, {describe(best)}")
+    return "\n".join(lines)
+
+
+def sync_study(config: StudyConfig) -> str:
+    """Write everything a study did to MLflow, again or for the first time.
+
+    Raises:
+        UsageError: there is no such study, tracking is switched off, or the tracker does not answer.
+    """
+    study = load_study(config)
+    tracker = _tracker(config, study)
+    if tracker is None:
+        raise UsageError(f"tracking is switched off in the configuration of '{config.name}'")
+    trials = study.get_trials(deepcopy=False)
+    if not tracker.finish(trials):
+        raise UsageError(tracker.problem or "the tracker did not take everything")
+    return f"{config.name}: {len(trials)} trials are in {tracker.connection.shown}"
+
+
+def study_space(config: StudyConfig) -> Space:
+    """Read the space of a study."""
+    return Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED)
+
+
+def worker_space(settings: Mapping[str, Any]) -> Space:
+    """Read the space in a worker process."""
+    config = parse_config(settings)
+    assert isinstance(config, StudyConfig)
+    return study_space(config)
+
+
+def study_spec(config: StudyConfig) -> StudySpec:
+    """Return what workers need to take part."""
+    search = config.search
+    url = search.storage or sqlite_url(config.folder / "study.db")
+    higher = METRICS[config.training.metric].higher_is_better if config.training.metric else _default_direction(config)
+    return StudySpec(
+        name=config.name,
+        storage=url,
+        direction="maximize" if higher else "minimize",
+        seed=config.seed,
+        sampler=search.sampler,
+        group=search.group,
+        startup_trials=search.startup_trials,
+        pruner=search.pruner,
+        first_rung=search.first_rung,
+        reduction=search.reduction,
+        trials=search.trials,
+    )
+
+
+def _default_direction(config: StudyConfig) -> bool:
+    from experiments.data.cohort import label_kind
+    from experiments.data.folder import open_dataset
+    from experiments.metrics import default_metric
+
+    kind = config.data.task or label_kind(open_dataset(config.data.folder), config.data.labels)
+    return default_metric(kind).higher_is_better
+
+
+def load_study(config: StudyConfig) -> optuna.Study:
+    """Open the study of a configuration for reading.
+
+    Raises:
+        UsageError: it was never started.
+    """
+    url = config.search.storage
+    if url is None:
+        path = config.folder / "study.db"
+        if not path.is_file():
+            raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}")
+        url = sqlite_url(path)
+    try:
+        return optuna.load_study(study_name=config.name, storage=open_storage(url))
+    except KeyError:
+        raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}") from None
+
+
+def preparations_of(space: Space, config: StudyConfig) -> list[Preparation]:
+    """Return every way in which the space may want its records prepared."""
+    return [
+        preparation(ENCODERS[modality], modality, spec, config.data.preprocess.get(modality))
+        for modality in space.encoders
+        for spec in space.specs(modality)
+    ]
+
+
+def finalists(study: optuna.Study, top: int) -> list[tuple[FrozenTrial, Candidate]]:
+    """Return the best complete trials with different candidates, best first."""
+    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    found: dict[str, tuple[FrozenTrial, Candidate]] = {}
+    for trial in sorted(complete, key=lambda each: sign * float(each.value or 0.0)):
+        candidate = Candidate.from_dict(trial.user_attrs)
+        found.setdefault(candidate.key, (trial, candidate))
+    return list(found.values())[:top]
+
+
+def _attributes(config: StudyConfig, space: Space, store: Store, metric: str) -> dict[str, Any]:
+    settings = config.model_dump(mode="json")
+    return {
+        "study_key": f"{config.name}/{os.urandom(6).hex()}",
+        "space": json.dumps(space.to_dict(), sort_keys=True),
+        "space_fingerprint": space.fingerprint,
+        "data_fingerprint": store.data_fingerprint,
+        "split_fingerprint": store.cohort.split_fingerprint,
+        "git_commit": git_commit(),
+        "metric": metric,
+        "config": settings,
+        "spent_seconds": 0.0,
+    }
+
+
+def _supervise(
+    config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
+) -> Ending:
+    if config.search.trials is not None and not _unfinished(study):
+        return "complete"
+    spec = WorkerSpec(
+        study=study_spec(config).to_dict(),
+        objective="experiments.objective:make_objective",
+        space="experiments.searching:worker_space",
+        settings=config.model_dump(mode="json"),
+        slot=0,
+        log=str(config.folder / "workers" / "worker-0.log"),
+        driver=os.getpid(),
+    )
+    left = _seconds_left(config, study)
+    if left is not None and left <= 0:
+        return "budget"
+
+    def tick(trials: Sequence[FrozenTrial]) -> None:
+        view.update(trials)
+        if tracker is not None:
+            tracker.sync(trials)
+
+    def spent(seconds: float) -> None:
+        study.set_user_attr("spent_seconds", float(study.user_attrs.get("spent_seconds", 0.0)) + seconds)
+
+    with view:
+        return supervise(
+            study, LocalEngine(spec), workers, on_tick=tick, seconds=left, on_spent=spent if left is not None else None
+        )
+
+
+def _unfinished(study: optuna.Study) -> bool:
+    return any(not trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
+def _seconds_left(config: StudyConfig, study: optuna.Study) -> float | None:
+    if config.search.seconds is None:
+        return None
+    return config.search.seconds - float(study.user_attrs.get("spent_seconds", 0.0))
+
+
+def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: StudyTracker | None) -> SearchResult:
+    trials = study.get_trials(deepcopy=False)
+    report = write_study_report(config)
+    problem = None
+    if tracker is not None:
+        status = "FINISHED" if ending in ("complete", "budget") else "KILLED"
+        tracker.finish(trials, status=status, files=[report])
+        problem = tracker.problem
+    best = best_trial(trials, study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    return SearchResult(config.name, study.user_attrs["metric"], ending, summary(trials), best, report, problem)
+
+
+def write_study_report(config: StudyConfig) -> Path:
+    """Write the HTML report of a study into its folder and return where it is."""
+    from experiments.study_report import study_report
+
+    return study_report(load_study(config), config.folder / "report.html")
+
+
+def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
+    if not config.tracking.enabled:
+        return None
+    from experiments.tracking.project import StudyTracker
+    from experiments.tracking.runs import connect
+
+    connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+    attributes = study.user_attrs
+    names = ("data_fingerprint", "split_fingerprint", "git_commit", "metric")
+    return StudyTracker(
+        connection,
+        attributes["study_key"],
+        config.name,
+        direction="maximize" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "minimize",
+        tags={name: attributes[name] for name in names},
+        params=config.search.model_dump(mode="json", exclude={"storage"}),
+        config=attributes["config"],
+        set_trial_attr=None,
+    )
+
+
+def _save_config(config: StudyConfig) -> None:
+    """Keep the settings the study runs with, so that other commands need only its name."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    temporary = config.folder / f"study.yaml.tmp-{os.getpid()}"
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(config.folder / "study.yaml")
+
+
+def _forget(config: StudyConfig) -> None:
+    for name in ("checkpoints", "workers", "compare", "register"):
+        shutil.rmtree(config.folder / name, ignore_errors=True)
+

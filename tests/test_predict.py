@@ -14,7 +14,7 @@ import torch
 
 from encoders import ENCODERS
 from encoders.preprocessor import preparation
-from encoders.records import CodeEvents, Knowledge, Note, Record
+from encoders.records import CodeEvents, Edge, Knowledge, Note, Record
 from experiments.bundle import load_bundle, save_bundle
 from experiments.feeding import build_model
 from experiments.predict import predict_folder
@@ -22,18 +22,21 @@ from fusion import Architecture, Spec, Task, UsageError
 
 ARCHITECTURE = Architecture({"codes": Spec("bag"), "notes": Spec("bag")}, Spec("late"), 8)
 BINARY = Task("binary", ("death",))
+KNOWLEDGE = Knowledge((Edge("A", "is_a", "ROOT"), Edge("B", "is_a", "ROOT")))
 NEW_YEAR = datetime(2026, 1, 1)
 
 
-def write_bundle(folder: Path, task: Task = BINARY, **contract: Any) -> Path:
+def write_bundle(
+    folder: Path, task: Task = BINARY, architecture: Architecture = ARCHITECTURE, **contract: Any
+) -> Path:
     note = Note("a cough", 1.0, "admission")
     events = CodeEvents(("A", "B"), np.array([2, 1], np.float32), np.full(2, np.nan, np.float32))
-    plans = {name: preparation(ENCODERS[name], name, spec) for name, spec in ARCHITECTURE.encoders.items()}
+    plans = {name: preparation(ENCODERS[name], name, spec) for name, spec in architecture.encoders.items()}
     people = [Record(events, (note,))] * 4
-    ready = {name: plan.preprocessor.fit(people, Knowledge(), **plan.options) for name, plan in plans.items()}
+    ready = {name: plan.preprocessor.fit(people, KNOWLEDGE, **plan.options) for name, plan in plans.items()}
     torch.manual_seed(0)
-    model = build_model(ARCHITECTURE, ready, task.outputs).eval()
-    return save_bundle(folder, model, ARCHITECTURE, task, ready, plans, {"window_days": None, **contract}, {})
+    model = build_model(architecture, ready, task.outputs).eval()
+    return save_bundle(folder, model, architecture, task, ready, plans, {"window_days": None, **contract}, {})
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +180,15 @@ def test_codes_the_model_does_not_know_are_told(bundle: Path, folder: Path, tmp_
     )
 
 
+def test_codes_a_graph_knows_are_known(folder: Path, tmp_path: Path) -> None:
+    model = write_bundle(
+        tmp_path / "model", architecture=Architecture({"graph": Spec("ancestors")}, Spec("early"), 8)
+    )
+    done = predict_folder(model, folder, tmp_path / "out.parquet")
+    assert done.code_coverage == 0.6
+    assert done.nothing == 1  # the patient with a note alone
+
+
 def test_classes(folder: Path, tmp_path: Path) -> None:
     model = write_bundle(tmp_path / "model", Task("multiclass", ("home", "ward", "death")))
     write_labels(folder / "labels" / "where.parquet", [1, 2], categorical_value=["home", "death"])
@@ -227,6 +239,24 @@ def test_wrong_labels_are_one_line_and_write_nothing(
     with pytest.raises(UsageError, match=message):
         predict_folder(bundle, folder, tmp_path / "out.parquet", labels=labels)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_an_unreadable_image_is_an_error_or_missing_if_asked(folder: Path, tmp_path: Path) -> None:
+    (folder / "metadata" / "dataset.json").write_text(
+        json.dumps({"additional_value_modality_columns": ["image_path"]}), encoding="utf-8"
+    )
+    for shard in (folder / "data").iterdir():
+        image = pl.when(pl.col("code") == "NOTE//progress").then(pl.lit("images/broken.png"))
+        pl.read_parquet(shard).with_columns(image.alias("image_path")).write_parquet(shard)
+    (folder / "images").mkdir()
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    architecture = Architecture({"images": Spec("timm", {"model": "resnet10t"})}, Spec("early"), 8)
+    model = write_bundle(tmp_path / "model", architecture=architecture)
+    with pytest.raises(UsageError, match=r"unreadable image .*broken\.png"):
+        predict_folder(model, folder, tmp_path / "out.parquet")
+    done = predict_folder(model, folder, tmp_path / "out.parquet", bad_images="missing")
+    assert done.rows == 5
+    assert "1 unreadable images were treated as missing" in done.warnings
 
 
 def test_wrong_model_folder_and_target(bundle: Path, folder: Path, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from PIL import Image as Picture
@@ -20,6 +21,7 @@ from encoders.preprocessor import preparation
 from encoders.records import CodeEvents, Image, Knowledge, Note, Record
 from experiments.bundle import load_bundle, save_bundle
 from experiments.feeding import build_model
+from experiments.predict import predict_folder
 from experiments.tracking.columns import example, outputs, prediction_frame, records, signature
 from experiments.tracking.registry import Registered, parse, promote, register, resolve
 from experiments.tracking.runs import Connection, connect
@@ -89,7 +91,7 @@ def aliases(connection: Connection) -> dict[str, int]:
 
 
 @pytest.fixture
-def fresh(registry: Registry) -> Iterator[Connection]:
+def fresh(registry: Registry) -> Connection:
     """The same registry without champion and previous."""
     connection = registry[0]
     for alias in ("champion", "previous"):
@@ -98,15 +100,11 @@ def fresh(registry: Registry) -> Iterator[Connection]:
 
 
 @pytest.fixture
-def loaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def loaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The registered model, loaded as anybody would, with unpickling forbidden."""
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(registry[0].uri)
-    try:
-        yield mlflow.pyfunc.load_model("models:/death-24h@candidate")
-    finally:
-        mlflow.set_tracking_uri(before)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", registry[0].uri)
+    return mlflow.pyfunc.load_model("models:/death-24h@candidate")
 
 
 def test_a_registered_model_carries_what_it_came_from(
@@ -220,6 +218,19 @@ def test_resolving_by_alias_version_and_folder(fresh: Connection, registry: Regi
     newest = resolve("models:/death-24h/2", fresh, tmp_path / "b")
     assert (newest / "manifest.json").read_bytes() == (registry[1] / "manifest.json").read_bytes()
     assert resolve(registry[1], None, tmp_path) == registry[1]
+
+
+def test_predicting_a_folder_with_a_registered_model(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "data").mkdir(parents=True)
+    events = {"subject_id": [1, 2], "time": [datetime(2026, 1, 1)] * 2, "code": ["A", "Z"]}
+    pl.DataFrame(events).write_parquet(tmp_path / "folder" / "data" / "0.parquet")
+    wanted = [tmp_path / "folder", tmp_path / "out.parquet"]
+    predict_folder("models:/death-24h/1", *wanted, tracking=registry[0].uri, runs=tmp_path)
+    by_name = pl.read_parquet(wanted[1])
+    predict_folder(registry[1].parent / "bundle-0", *wanted)
+    assert by_name.equals(pl.read_parquet(wanted[1]))
+    with pytest.raises(UsageError, match="unknown alias 'champ'"):
+        predict_folder("models:/death-24h@champ", *wanted, tracking=registry[0].uri, runs=tmp_path)
 
 
 @pytest.mark.parametrize(

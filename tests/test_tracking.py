@@ -33,7 +33,7 @@ DISTRIBUTIONS = {
 def empty_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A runs folder whose tracking database is initialised (this takes seconds), copied by each test."""
     runs = tmp_path_factory.mktemp("tracking") / "runs"
-    connect(None, runs, experiment="warm")
+    connect(f"sqlite:///{runs}/mlflow.db", runs, experiment="warm")
     return runs
 
 

@@ -67,6 +67,12 @@ def load_cohort(dataset: Dataset, config: DataConfig) -> Cohort:
     return Cohort(subjects, times, targets, split, task, digest, split_fingerprint(subjects, split))
 
 
+def label_kind(dataset: Dataset, labels: str) -> Kind:
+    """Return the kind of task that a label file or folder is."""
+    path = dataset.label_path(labels)
+    return "multilabel" if path.is_dir() else _KINDS[read_labels(path)[1]]
+
+
 def _single(
     path: Path,
 ) -> tuple[pl.DataFrame, NDArray[np.float32] | NDArray[np.int64], Kind, tuple[str, ...]]:

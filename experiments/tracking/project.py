@@ -20,7 +20,7 @@ from experiments.tracking.attempts import (
     milliseconds,
     plain,
 )
-from experiments.tracking.runs import Connection, Point, find_runs, first_line, flatten, log, patience
+from experiments.tracking.runs import Connection, Point, find_runs, flatten, log, patience, why
 
 
 class StudyTracker:
@@ -97,8 +97,9 @@ class StudyTracker:
                     self._attempts = self._open()
                 write()
         except Exception as error:  # nothing that happens here may stop a search
+            reason = why(self.connection, error)
             self.problem = (
-                f"the MLflow tracker {self.connection.shown} did not take everything ({first_line(error)});"
+                f"the MLflow tracker {self.connection.shown} did not take everything ({reason});"
                 f" training is not affected, and `ehrfusion track sync {self.name}` writes the rest"
             )
             self._not_before = time.monotonic() + self._pause

@@ -17,7 +17,7 @@ from mlflow.models import Model
 
 from experiments.bundle import MANIFEST, bundle_folder, load_bundle
 from experiments.tracking.packaging import create_version, log_model, start_run
-from experiments.tracking.runs import Connection, first_line, patience
+from experiments.tracking.runs import Connection, patience, why
 from fusion.component import UsageError, unknown
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
@@ -183,7 +183,7 @@ class _answers:  # noqa: N801 - used as a context manager, like a function
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, MlflowException | OSError):
             raise UsageError(
-                f"the model registry at {self.connection.shown} failed: {first_line(error)}"
+                f"the model registry at {self.connection.shown} failed: {why(self.connection, error)}"
             ) from None
 
 

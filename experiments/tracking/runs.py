@@ -107,6 +107,11 @@ def probe(uri: str) -> str:
     return f"answers, {len(found)} experiments"
 
 
+def why(connection: Connection, error: BaseException) -> str:
+    """Return in a line why a tracker failed: that nothing listens there, or else what was raised."""
+    return unreachable(connection.uri) or first_line(error)
+
+
 def first_line(error: BaseException, length: int = 160) -> str:
     """Return an exception as one short line."""
     text = " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,204 @@
+"""Run a comparison: every fusion and every single modality with the same encoders, budget and seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.comparison import Comparison, compare_predictions
+from experiments.config import Config, ExperimentConfig, TrainingConfig, parse_config
+from experiments.data.store import Store
+from experiments.evaluate import predict_rows, squeeze_outputs
+from experiments.feeding import check_architecture, preparations
+from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.objective import trial_training
+from experiments.plots import forest_png
+from experiments.train import selection_metric, train
+from experiments.workspace import git_commit, open_store
+from fusion import FUSIONS, Architecture, Spec, UsageError
+
+_FRESH = 2_000_003  # keeps the seeds of comparisons apart from those of trials
+
+
+def compare_config(
+    config: Config,
+    *,
+    by: str = "fusion",
+    seeds: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> tuple[Comparison, Path]:
+    """Compare fusion strategies of an experiment, or of the best trial of a study, on the held-out split.
+
+    Runs that were done before are not done again, so an interrupted comparison goes on where it was.
+
+    Raises:
+        UsageError: there is nothing to compare, or the study has no finished trial.
+    """
+    if by != "fusion":
+        raise UsageError(f"can compare by 'fusion'; got '{by}'")
+    architecture, training = chosen(config)
+    folder = config.runs / config.name / "compare"
+    store = open_store(config, progress=progress)
+    strategies = strategies_of(architecture)
+    store.prepare(list(preparations(architecture, config.data.preprocess).values()), progress=progress)
+    count = seeds or config.compare.seeds
+    jobs = [
+        {"config": config.model_dump(mode="json"), "architecture": each.to_dict(), "training": training.model_dump()}
+        | {"seed": _FRESH + seed, "folder": str(folder / "predictions")}
+        for _, each in strategies.values()
+        for seed in range(count)
+    ]
+    found = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
+    comparison = _compare(config, store, architecture, training, strategies, found, count)
+    _write(config, comparison, folder)
+    return comparison, folder
+
+
+def chosen(config: Config) -> tuple[Architecture, TrainingConfig]:
+    """Return what is compared: an experiment's own architecture, or that of the best trial of a study."""
+    if isinstance(config, ExperimentConfig):
+        architecture = config.model.architecture()
+        check_architecture(architecture)
+        return architecture, config.training
+    from experiments.searching import finalists, load_study
+
+    best = finalists(load_study(config), 1)
+    if not best:
+        raise UsageError(f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status")
+    _, candidate = best[0]
+    return candidate.architecture, trial_training(config.training, candidate)
+
+
+def strategies_of(architecture: Architecture) -> dict[str, tuple[str, Architecture]]:
+    """Return kind and architecture of every strategy: all fusions of the same encoders, and each modality alone.
+
+    The fusion that was found keeps its hyperparameters; the others have their defaults.
+    """
+    found = {}
+    if len(architecture.encoders) > 1:
+        for name in FUSIONS:
+            spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
+            found[name] = ("fusion", Architecture(architecture.encoders, spec, architecture.dim))
+    for modality, encoder in architecture.encoders.items():
+        alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
+        found[modality] = ("modality", alone)
+    return found
+
+
+def run_job(settings: Mapping[str, Any]) -> str:
+    """Train one strategy with one seed, predict the held-out split and return the file with the predictions."""
+    config = parse_config(settings["config"])
+    store = open_store(config)
+    key = json.dumps([settings["architecture"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True)
+    parts = [key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
+    path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
+    if path.is_file():
+        return str(path)
+    architecture = Architecture.from_dict(settings["architecture"])
+    training = TrainingConfig.model_validate(settings["training"])
+    fit = train(architecture, store, training, settings["seed"], preprocess=config.data.preprocess)
+    found = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.tmp-{os.getpid()}.npz")
+    np.savez(temporary, predictions=found, tuning=fit.score, parameters=fit.parameters, seconds=fit.seconds)
+    temporary.replace(path)
+    return str(path)
+
+
+def _compare(
+    config: Config,
+    store: Store,
+    architecture: Architecture,
+    training: TrainingConfig,
+    strategies: Mapping[str, tuple[str, Architecture]],
+    found: Sequence[str | JobFailure],
+    count: int,
+) -> Comparison:
+    predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
+    warnings: list[str] = []
+    for i, name in enumerate(strategies):
+        mine = found[i * count : (i + 1) * count]
+        failures = [each.reason for each in mine if isinstance(each, JobFailure)]
+        if failures:
+            warnings.append(f"{name}: {len(failures)} of {count} runs failed ({failures[0]})")
+        files = [np.load(each) for each in mine if isinstance(each, str)]
+        if files:
+            predictions[name] = [squeeze_outputs(store.task, file["predictions"]) for file in files]
+    if not predictions:
+        raise UsageError(f"every run of the comparison failed: {warnings[0]}")
+    rows = store.cohort.rows("held_out")
+    return compare_predictions(
+        store.task,
+        store.cohort.targets[rows],
+        store.cohort.subject_ids[rows],
+        predictions,
+        {name: kind for name, (kind, _) in strategies.items()},
+        metric=selection_metric(store.task, training),
+        resamples=config.compare.resamples,
+        seed=config.seed,
+        about=_about(config, store, architecture, training, count, warnings),
+    )
+
+
+def _about(
+    config: Config, store: Store, architecture: Architecture, training: TrainingConfig, count: int, warnings: list[str]
+) -> dict[str, Any]:
+    rows = store.cohort.rows("held_out")
+    target = store.cohort.targets[rows]
+    events = {"events": int(target.sum())} if store.task.kind == "binary" else {}
+    if events and min(events["events"], len(rows) - events["events"]) < 50:
+        warnings.append(f"only {events['events']} events among {len(rows)} held-out rows: the intervals are wide")
+    return {
+        "title": f"{config.name}: held-out split, {len(rows)} predictions, {count} seeds, {config.compare.resamples} resamples of patients",
+        "name": config.name,
+        "rows": len(rows),
+        "patients": len(np.unique(store.cohort.subject_ids[rows])),
+        **events,
+        "seeds": count,
+        "resamples": config.compare.resamples,
+        "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",
+        "architecture": architecture.to_dict(),
+        "data_fingerprint": store.data_fingerprint,
+        "split_fingerprint": store.cohort.split_fingerprint,
+        "git_commit": git_commit(),
+        "warnings": warnings,
+    }
+
+
+def _write(config: Config, comparison: Comparison, folder: Path) -> None:
+    """Write table, numbers, picture and page, and log them."""
+    from experiments.report import comparison_html
+
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = forest_png(comparison)
+    contents = {
+        "comparison.csv": comparison.to_csv().encode(),
+        "comparison.json": comparison.to_json().encode(),
+        "comparison.png": picture,
+        "comparison.html": comparison_html(comparison, picture).encode(),
+    }
+    for name, content in contents.items():
+        temporary = folder / f"{name}.tmp-{os.getpid()}"
+        temporary.write_bytes(content)
+        temporary.replace(folder / name)
+    if config.tracking.enabled:
+        _log(config, comparison, [folder / name for name in contents])
+
+
+def _log(config: Config, comparison: Comparison, files: Sequence[Path]) -> None:
+    from experiments.tracking.runs import connect, log_comparison
+
+    connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+    rows = [
+        {"strategy": row.strategy, "metric": row.metric, "value": row.value, "low": row.low, "high": row.high}
+        for row in comparison.rows
+    ]
+    tags = {name: comparison.about[name] for name in ("data_fingerprint", "split_fingerprint", "git_commit")}
+    log_comparison(connection, f"{config.name} comparison", rows, files, tags=tags)

@@ -1,0 +1,276 @@
+"""Pictures of results, drawn without any global state."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from experiments.metrics import auroc
+
+if TYPE_CHECKING:
+    from experiments.comparison import Comparison
+
+Array = NDArray[Any]
+# Okabe, Ito: a palette that colour-blind readers can tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+GREY = "#666666"
+_METRICS = {
+    "auroc": "AUROC",
+    "auroc_ovr": "AUROC (one against the rest)",
+    "auroc_macro": "AUROC (mean over labels)",
+    "auroc_micro": "AUROC (pooled labels)",
+    "auprc": "AUPRC",
+    "auprc_macro": "AUPRC (mean over labels)",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R\u00b2",
+}
+_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
+
+
+def forest_png(comparison: Comparison, reference: float | None = None, reference_label: str = "") -> bytes:
+    """Draw each strategy's value, interval and seeds; `reference` marks, say, the best possible value."""
+    rows = list(reversed(comparison.ranking()))
+    figure = Figure(figsize=(8, 1.1 + 0.45 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, row in enumerate(rows):
+        colour = COLOURS[0] if row.kind == "fusion" else COLOURS[1]
+        axes.plot(
+            [row.low, row.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round", zorder=2
+        )
+        below = [place - 0.24] * len(row.seeds)
+        axes.plot(
+            row.seeds, below, "o", color=colour, alpha=0.55, markersize=3.5, markeredgewidth=0, zorder=3
+        )
+        axes.plot([row.value], [place], "o", color=colour, markersize=8, zorder=4)
+        defined = math.isfinite(row.value)
+        label = f"{row.value:.3f}  ({row.low:.3f} to {row.high:.3f})" if defined else "not defined"
+        axes.annotate(
+            label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color="#222222"
+        )
+    axes.set_yticks(range(len(rows)), [_named(row.strategy, row.kind) for row in rows], **_STYLE)
+    if comparison.metric.startswith("auroc"):
+        axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        axes.annotate(" chance", (0.5, -0.55), color=GREY, fontsize=9, va="bottom")
+    if reference is not None:
+        axes.axvline(reference, color=COLOURS[2], linewidth=1.5, linestyle="--", zorder=1)
+        axes.annotate(f" {reference_label}", (reference, -0.45), color=COLOURS[2], fontsize=9, va="bottom")
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel(
+        f"{metric_name(comparison.metric)} on held-out patients, 95% interval; small dots are seeds", **_STYLE
+    )
+    for kind, colour in (("fusion", COLOURS[0]), ("single modality", COLOURS[1])):
+        axes.plot([], [], "o-", color=colour, label=kind)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+    return _png(figure, axes)
+
+
+def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) -> bytes:
+    """Draw the score of every trial by fusion and the best so far; pruned trials are hollow.
+
+    Args:
+        points: number, score, fusion and pruned of each trial, in order.
+    """
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    fusions = sorted({point["fusion"] for point in points})
+    for colour, fusion in zip(COLOURS * 9, fusions, strict=False):
+        for pruned in (False, True):
+            mine = [point for point in points if point["fusion"] == fusion and point["pruned"] == pruned]
+            if mine:
+                axes.scatter(
+                    [point["number"] for point in mine],
+                    [point["score"] for point in mine],
+                    s=34,
+                    facecolors="none" if pruned else colour,
+                    edgecolors=colour,
+                    label=fusion if not pruned else f"{fusion}, pruned",
+                    zorder=3,
+                )
+    best, line = None, []
+    for point in points:
+        if not point["pruned"] and (best is None or (point["score"] > best) == maximise):
+            best = point["score"]
+        line.append(best if best is not None else float("nan"))
+    axes.step(
+        [point["number"] for point in points],
+        line,
+        where="post",
+        color=GREY,
+        linewidth=1.5,
+        zorder=2,
+        label="best so far",
+    )
+    axes.set_xlabel("trial", **_STYLE)
+    axes.set_ylabel(f"tuning {metric_name(metric)}", **_STYLE)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    return _png(figure, axes)
+
+
+def importance_png(importance: dict[str, float]) -> bytes:
+    """Draw how much each choice mattered for the score."""
+    names = list(importance)[:12][::-1]
+    figure = Figure(figsize=(8, 0.8 + 0.3 * max(1, len(names))), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(range(len(names)), [importance[name] for name in names], color=COLOURS[0], height=0.65)
+    axes.set_yticks(range(len(names)), names, **_STYLE)
+    axes.set_xlabel("share of the variation in score that it explains", **_STYLE)
+    return _png(figure, axes)
+
+
+def roc_png(target: Array, predictions: Mapping[str, Array]) -> bytes:
+    """Draw the ROC curve of each named prediction of the same patients.
+
+    Shape:
+        target and each prediction (N,).
+    """
+    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    for colour, (name, prediction) in zip(COLOURS * 9, predictions.items(), strict=False):
+        order = np.argsort(-prediction, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(prediction[order]) != 0, True))  # a tie is one step
+        hits, misses = np.cumsum(target[order] > 0)[last], np.cumsum(target[order] <= 0)[last]
+        x, y = np.append(0, misses) / max(1, misses[-1]), np.append(0, hits) / max(1, hits[-1])
+        label = f"{name}, {auroc(target, prediction, np.ones(len(target))):.3f}"
+        axes.plot(x, y, color=colour, linewidth=2, label=label)
+    axes.set_aspect("equal")
+    axes.set_xlabel("share of negatives called positive", **_STYLE)
+    axes.set_ylabel("share of positives found", **_STYLE)
+    axes.legend(loc="lower right", frameon=False, fontsize=9, title="AUROC", title_fontsize=9)
+    return _png(figure, axes)
+
+
+def calibration_png(target: Array, prediction: Array, bins: int = 10) -> bytes:
+    """Draw observed against predicted risk in bins of equal width, with Wilson intervals and counts.
+
+    Shape:
+        target and prediction (N,).
+    """
+    place = np.clip((prediction * bins).astype(int), 0, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    used = np.flatnonzero(counts)
+    n = counts[used]
+    predicted = np.bincount(place, prediction, bins)[used] / n
+    observed = np.bincount(place, target, bins)[used] / n
+    centre = (observed + 1.92 / n) / (1 + 3.84 / n)
+    half = 1.96 * np.sqrt(observed * (1 - observed) / n + 0.96 / n**2) / (1 + 3.84 / n)
+    figure = Figure(figsize=(5.2, 6), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
+    axes.vlines(predicted, centre - half, centre + half, color=COLOURS[0], alpha=0.5, linewidth=2)
+    axes.plot(predicted, observed, "o-", color=COLOURS[0], linewidth=1.5, markersize=6)
+    axes.set_ylabel("observed share, 95% interval", **_STYLE)
+    axes.set_ylim(-0.03, 1.03)
+    bars = below.bar((used + 0.5) / bins, n, width=0.92 / bins, color=COLOURS[0], alpha=0.6)
+    below.bar_label(bars, fontsize=8, padding=1)
+    below.margins(y=0.25)
+    below.set_ylabel("patients", **_STYLE)
+    below.set_xlabel("predicted risk", **_STYLE)
+    below.spines[["top", "right"]].set_visible(False)
+    return _png(figure, axes)
+
+
+def availability_png(patterns: Mapping[tuple[str, ...], int], modalities: Sequence[str]) -> bytes:
+    """Draw how many patients have which modalities: a bar a pattern, and dots for what it holds."""
+    ranked = sorted(patterns.items(), key=lambda item: -item[1])[:20][::-1]
+    total = max(1, sum(patterns.values()))
+    figure = Figure(figsize=(8, 1.0 + 0.32 * len(ranked)), layout="constrained")
+    dots, axes = figure.subplots(1, 2, sharey=True, width_ratios=[0.6 * len(modalities), 5])
+    for place, (held, _) in enumerate(ranked):
+        found = [i for i, name in enumerate(modalities) if name in held]
+        dots.plot(range(len(modalities)), [place] * len(modalities), "o", color="#dddddd", markersize=8)
+        dots.plot(found, [place] * len(found), "o-", color=COLOURS[0], markersize=8)
+    dots.set_xticks(range(len(modalities)), modalities, rotation=35, ha="right", **_STYLE)
+    dots.set_xlim(-0.6, len(modalities) - 0.4)
+    dots.set_yticks([])
+    dots.spines[:].set_visible(False)
+    bars = axes.barh(range(len(ranked)), [count for _, count in ranked], color=COLOURS[0], height=0.6)
+    labels = [f"{count:,}  ({count / total:.0%})" for _, count in ranked]
+    axes.bar_label(bars, labels, fontsize=9, padding=4)
+    axes.margins(x=0.2)
+    axes.tick_params(left=False)
+    axes.set_xlabel("patients", **_STYLE)
+    return _png(figure, axes)
+
+
+def architecture_svg(architecture: Mapping[str, Any]) -> str:
+    """Draw encoders, fusion and head as boxes; it takes the colour of the text around it.
+
+    Args:
+        architecture: as `Architecture.to_dict` gives it.
+    """
+    encoders = architecture["encoders"]
+    height, middle = 58 * len(encoders) + 6, 29 * len(encoders) - 19
+    fusion, parts = architecture["fusion"], []
+    for i, (modality, spec) in enumerate(encoders.items()):
+        parts.append(_box(2, 4 + 58 * i, 250, f"{modality}: {spec['name']}", _component(spec), COLOURS[1]))
+        parts.append(_arrow(252, 26 + 58 * i, 320, middle + 22))
+    parts.append(_box(320, middle, 250, fusion["name"], _component(fusion), COLOURS[0]))
+    parts.append(_arrow(570, middle + 22, 630, middle + 22))
+    parts.append(_box(630, middle, 126, "head", f"width {architecture['dim']}", COLOURS[2]))
+    names = ", ".join(f"{modality} by {spec['name']}" for modality, spec in encoders.items())
+    label = html.escape(f"{names}; fused by {fusion['name']}", quote=True)
+    style = "max-width:100%;height:auto;font:13px system-ui,sans-serif"
+    opening = f"<svg role='img' aria-label='{label}' viewBox='0 0 760 {height}' width='760' style='{style}'>"
+    return opening + "".join(parts) + "</svg>"
+
+
+def _png(figure: Figure, axes: Any) -> bytes:
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _named(strategy: str, kind: str) -> str:
+    return strategy if kind == "fusion" else f"{strategy} only"
+
+
+def metric_name(name: str) -> str:
+    """Return what a metric is called in print."""
+    return _METRICS.get(name, name.replace("_", " "))
+
+
+def _component(spec: Mapping[str, Any]) -> str:
+    settings = {name: value for name, value in spec.items() if name != "name"}
+    values = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in settings.items()
+    ]
+    return ", ".join(values)
+
+
+def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:
+    middle = (x + to_x) / 2
+    curve = f"M{x},{y:g} C{middle},{y:g} {middle},{to_y:g} {to_x - 7},{to_y:g}"
+    head = f"M{to_x},{to_y:g} l-8,-4 v8 z"
+    return f"<path d='{curve}' fill='none' stroke='currentColor'/><path d='{head}' fill='currentColor'/>"
+
+
+def _box(x: float, y: float, width: float, title: str, detail: str, colour: str) -> str:
+    room = int(width / 6.2)
+    short = detail if len(detail) <= room else detail[: room - 1] + "\u2026"
+    whole = html.escape(f"{title}: {detail}" if detail else title)
+    frame = f"width='{width:g}' height='44' rx='6' fill='{colour}' fill-opacity='.12' stroke='{colour}'"
+    name, place = html.escape(title), f"x='{x + 10:g}' fill='currentColor'"
+    shift = 0 if detail else 8
+    return (
+        f"<g><title>{whole}</title><rect x='{x:g}' y='{y:g}' {frame}/>"
+        f"<text {place} y='{y + 19 + shift:g}' font-weight='600'>{name}</text>"
+        f"<text {place} y='{y + 36:g}' font-size='11'>{html.escape(short)}</text></g>"
+    )

@@ -1,0 +1,190 @@
+"""Self-contained pages: no script, no request to anywhere; they print, and follow a dark or light system."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.plots import architecture_svg, metric_name
+
+if TYPE_CHECKING:
+    from experiments.comparison import Comparison, Difference
+
+_CSS = """
+:root { color-scheme: light dark; --ink: #1d2330; --soft: #5b6472; --line: #d9dee6; --paper: #ffffff;
+  --box: #f5f7fa; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e8ebf0; --soft: #a3adbb; --line: #3a4250; --paper: #161a21; --box: #1f252e; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 62rem; padding: 0 1.2rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+p.lead { color: var(--soft); margin-top: 0; }
+.verdict { background: var(--box); border-left: 4px solid #0072B2;
+  padding: .8rem 1rem; border-radius: 4px; }
+.warning { border-left-color: #D55E00; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%;
+  font-size: .9rem; }
+th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
+  vertical-align: top; }
+th { color: var(--soft); font-weight: 600; }
+td.number { font-variant-numeric: tabular-nums; white-space: pre; } figure { margin: 1rem 0; }
+img { max-width: 100%; background: #fff; border-radius: 6px; padding: .4rem; box-sizing: border-box; }
+code { background: var(--box); padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
+@media print { :root { --ink: #000; --soft: #444; --paper: #fff; --box: #fff; }
+  .wide { overflow: visible; } body { margin: 0; max-width: none; } h2 { break-after: avoid; } img, tr { break-inside: avoid; } }
+"""
+
+
+def comparison_html(comparison: Comparison, picture: bytes) -> str:
+    """Return the page of a comparison."""
+    about = comparison.about
+    events = f", {about['events']} events" if "events" in about else ""
+    lead = (
+        f"{about.get('patients', '?')} held-out patients, {about.get('rows', '?')} predictions{events}; "
+        f"{about.get('seeds', '?')} seeds; {about.get('resamples', '?')} resamples of patients"
+    )
+    primary = metric_name(comparison.metric)
+    metrics = list(dict.fromkeys(row.metric for row in comparison.rows))
+    cells = {(row.strategy, row.metric): row for row in comparison.rows}
+    rows = [
+        [row.strategy if row.kind == "fusion" else f"{row.strategy} only"]
+        + [_interval(cells.get((row.strategy, metric))) for metric in metrics]
+        + [f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if len(row.seeds) > 1 else "one seed"]
+        for row in comparison.ranking()
+    ]
+    gaps = [
+        [
+            d.first,
+            d.second,
+            f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})",
+            f"{d.p:.3f}",
+            f"{d.p_holm:.3f}",
+            _shown(d),
+        ]
+        for d in comparison.differences
+    ]
+    parts = [
+        f"<p class='verdict'>{_text(comparison.verdict())}</p>",
+        *(f"<p class='verdict warning'>{_text(warning)}</p>" for warning in about.get("warnings", ())),
+        image(picture, _described(comparison)),
+        "<h2>Metrics</h2>",
+        "<p>Mean over seeds, with its 95% interval over patients below. The last column is the spread over "
+        "seeds, which the interval does not include.</p>",
+        table(["strategy", *map(metric_name, metrics), f"seed SD of {primary}"], rows),
+        f"<h2>Differences in {_text(primary)}</h2>",
+        "<p>On the same resampled patients; p values corrected together by Holm's method. An interval that "
+        "includes zero shows no difference, which is not the same as showing that there is none. "
+        f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. Which strategy leads was seen on these "
+        "same patients, so the lead of the first is somewhat flattered.</p>",
+        table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
+        "<h2>How it was done</h2>",
+        "<p>Every strategy has the same encoders, patients, splits, seeds and budget. The held-out split served "
+        "for this comparison only; no weights, epoch, setting or architecture was chosen on it.</p>",
+        *(
+            [f"<figure>{architecture_svg(about['architecture'])}</figure>"]
+            if about.get("architecture")
+            else []
+        ),
+        facts(
+            {
+                "budget of a run": about.get("budget"),
+                "architecture": _architecture(about.get("architecture")),
+                "data": about.get("data_fingerprint"),
+                "splits": about.get("split_fingerprint"),
+                "code": about.get("git_commit"),
+            }
+        ),
+    ]
+    return page(f"Comparison: {about.get('name', '')}", lead, parts)
+
+
+def page(title: str, lead: str, parts: Sequence[str]) -> str:
+    """Return a whole page."""
+    viewport = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+    head = f"{viewport}<title>{_text(title)}</title><style>{_CSS}</style>"
+    body = f"<h1>{_text(title)}</h1><p class='lead'>{_text(lead)}</p>" + "\n".join(parts)
+    return f"<!doctype html>\n<html lang='en'><head>{head}</head>\n<body>{body}</body></html>\n"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table; its cells are escaped."""
+    if not rows:
+        return "<p>None.</p>"
+    head = "".join(f"<th scope='col'>{_text(each)}</th>" for each in heads)
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f"<td class='number'>{_text(cell)}</td>" if _numeric(cell) else f"<td>{_text(cell)}</td>"
+            for cell in row
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def facts(pairs: Mapping[str, Any]) -> str:
+    """Return a table of names and values; what is not known is left out."""
+    rows = "".join(
+        f"<tr><th scope='row'>{_text(name)}</th><td><code>{_text(value)}</code></td></tr>"
+        for name, value in pairs.items()
+        if value
+    )
+    return f"<table><tbody>{rows}</tbody></table>"
+
+
+def image(png: bytes, description: str) -> str:
+    """Return a picture inside the page."""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return f"<p><img alt='{_text(description)}' src='{source}'></p>"
+
+
+def _architecture(architecture: Mapping[str, Any] | None) -> str:
+    if not architecture:
+        return ""
+    encoders = ", ".join(
+        f"{modality}: {_component(spec)}" for modality, spec in architecture["encoders"].items()
+    )
+    return f"{encoders}; fusion: {_component(architecture['fusion'])}; width {architecture['dim']}"
+
+
+def _component(spec: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name}={_short(value)}" for name, value in spec.items() if name != "name")
+    return f"{spec['name']}({settings})" if settings else str(spec["name"])
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _interval(row: Any) -> str:
+    if row is None or not math.isfinite(row.value):
+        return "not defined"
+    return f"{row.value:.3f}\n{row.low:.3f} to {row.high:.3f}"
+
+
+def _shown(difference: Difference) -> str:
+    if not math.isfinite(difference.p_holm):
+        return "not defined"
+    apart = difference.low > 0 or difference.high < 0
+    return "yes" if apart and difference.p_holm < 0.05 else "no difference shown"
+
+
+def _described(comparison: Comparison) -> str:
+    """Say in words what the picture shows."""
+    values = ", ".join(
+        f"{row.strategy} {row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in comparison.ranking()
+    )
+    return f"{metric_name(comparison.metric)} of each strategy with its 95% interval: {values}"
+
+
+def _numeric(cell: Any) -> bool:
+    return str(cell)[:1] in "+-0123456789" if str(cell) else False
+
+
+def _text(value: Any) -> str:
+    return html.escape(str(value), quote=True)

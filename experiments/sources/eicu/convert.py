@@ -1,0 +1,186 @@
+"""From the tables of eICU to a MEDS folder: patients in shards, memory bounded by the size of a shard."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import polars as pl
+
+from experiments.progress import progress_bar
+from experiments.sources.eicu import knowledge
+from experiments.sources.eicu.clinical import CLINICAL
+from experiments.sources.eicu.cohort import labels
+from experiments.sources.eicu.drugs import DRUGS
+from experiments.sources.eicu.measurements import HOURLY, MEASUREMENTS, read_yaib, yaib_events
+from experiments.sources.eicu.notes import NOTES, history_notes
+from experiments.sources.eicu.readme import licence, readme
+from experiments.sources.eicu.stays import dated, read_stays, stay_events, with_hospital
+from experiments.sources.eicu.tables import Parts, Table, find_table, lay_apart, lay_pieces_apart
+from experiments.sources.meds_writer import (
+    new_folder,
+    split_by_group,
+    write_codes,
+    write_dataset,
+    write_edges,
+    write_events,
+    write_json,
+    write_labels,
+    write_splits,
+)
+from fusion.component import UsageError
+
+TABLES = (*CLINICAL, *DRUGS, *MEASUREMENTS, NOTES)
+_RENAME = {"value": "numeric_value", "text": "text_value"}
+
+
+class _Laid(NamedTuple):
+    """Where the parts lie, what makes events of them, and what was counted on the way."""
+
+    folder: Path
+    events: list[Callable[[Parts], pl.DataFrame]]
+    counts: dict[str, dict[str, int]]
+    missing: list[str]
+
+
+def convert_eicu(
+    src: Path,
+    out: Path,
+    *,
+    yaib: Path | None = None,
+    seed: int = 0,
+    split_by: Literal["patient", "site"] = "patient",
+    patients_per_shard: int = 1000,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Convert the eICU database, demo or full, to a MEDS folder and return a summary.
+
+    Laboratory values and vital signs come from `yaib` (a folder with dyn.parquet) if given; else from the tables lab,
+    vitalPeriodic and nurseCharting where there are any; else from `../yaib-demo/los/eicu_demo` beside `src`.
+    Memory is bounded by the size of a shard, not of the database.
+
+    Raises:
+        UsageError: the patient table is missing, a table is damaged or lacks a column, or `out` exists.
+    """
+    src, out = Path(src), Path(out)
+    if split_by not in ("patient", "site"):
+        raise UsageError(f"split_by must be 'patient' or 'site'; got '{split_by}'")
+    if not src.is_dir():
+        raise UsageError(f"{src} is no folder; wanted one with the tables of eICU (patient.csv.gz, ...)")
+    patient = find_table(src, "patient")
+    if patient is None:
+        raise UsageError(
+            f"{src}: patient.csv or patient.csv.gz is missing; it is the one table that is needed"
+        )
+    started = time.monotonic()
+    with new_folder(out, overwrite=overwrite) as folder:
+        stays = read_stays(patient, patients_per_shard)
+        stays = with_hospital(stays, find_table(src, "hospital"))
+        laid = _lay_tables(src, yaib, stays, folder / "parts", progress)
+        written = _write_shards(folder, stays, laid, progress)
+        codes = _write_knowledge(folder, laid)
+        summary = _write_cohort(folder, stays, seed, split_by)
+        summary |= written | {"codes": codes, "tables": laid.counts, "missing_tables": laid.missing}
+        _write_about(folder, src, summary)
+        shutil.rmtree(folder / "parts")
+    return summary | {"seconds": round(time.monotonic() - started, 1)}
+
+
+def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path, progress: bool) -> _Laid:
+    """Lay the rows of all tables apart by shard; tables that are not there are named, not an error."""
+    wanted: tuple[Table, ...] = TABLES
+    hourly = [table for table in HOURLY if find_table(src, table.name)]
+    beside = src.parent / "yaib-demo" / "los" / "eicu_demo"
+    if yaib is None and not hourly and beside.is_dir():
+        yaib = beside
+    if yaib is None:
+        wanted = (*TABLES, *HOURLY)
+    laid = _Laid(folder, [history_notes], {}, [])
+    with progress_bar("reading tables", len(wanted), enabled=progress) as advance:
+        for table in wanted:
+            path = find_table(src, table.name)
+            if path is None:
+                laid.missing.append(table.name)
+            else:
+                laid.counts[table.name] = lay_apart(table, path, stays, folder)
+                laid.events.append(table.events)
+            advance()
+    if find_table(src, "hospital") is None:
+        laid.missing.append("hospital")
+    if yaib is not None:
+        laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, stays, folder)
+        laid.events.append(yaib_events)
+    return laid
+
+
+def _write_shards(folder: Path, stays: pl.DataFrame, laid: _Laid, progress: bool) -> dict[str, int]:
+    """Make events of the parts of each shard and write them."""
+    counts = {"events": 0, "events_out_of_time": 0}
+    shards = stays["shard"].unique().sort().to_list()
+    with progress_bar("writing shards", len(shards), enabled=progress) as advance:
+        for shard in shards:
+            parts, mine = Parts(laid.folder / f"{shard:05d}"), stays.filter(pl.col("shard") == shard)
+            frames = [stay_events(mine)]
+            for events in laid.events:
+                table, late = dated(events(parts), mine)
+                frames.append(
+                    table.rename({old: new for old, new in _RENAME.items() if old in table.columns})
+                )
+                counts["events_out_of_time"] += late
+            everything = pl.concat(frames, how="diagonal_relaxed")
+            counts["events"] += write_events(folder, shard, everything, extra=("site",))
+            advance()
+    return counts
+
+
+def _write_knowledge(folder: Path, laid: _Laid) -> int:
+    """Write the codes with their ancestors, and the edges from diagnosis paths to ICD codes."""
+    files = sorted((folder / "data").glob("*.parquet"))
+    used = pl.scan_parquet(files).select(pl.col("code").unique()).collect()["code"].to_list()
+    edges = knowledge.coded_as(laid.folder)
+    write_edges(folder, edges)
+    parents = knowledge.hierarchy({*used, *edges["head"].to_list(), *edges["tail"].to_list()})
+    return write_codes(
+        folder, parents, knowledge.describe(parents, knowledge.drug_names(laid.folder)), parents
+    )
+
+
+def _write_cohort(folder: Path, stays: pl.DataFrame, seed: int, split_by: str) -> dict[str, Any]:
+    """Write labels, their flow and the splits."""
+    flow = {}
+    for label in labels(stays):
+        write_labels(folder, label.name, label.rows)
+        flow[label.name] = label.steps
+    write_json(folder / "cohort.json", {"labels": flow})
+    first = stays.sort("subject_id", "admitted", "stay").group_by("subject_id", maintain_order=True)
+    groups = first.agg(site=pl.col("site").first()).select(
+        "subject_id", group="subject_id" if split_by == "patient" else "site"
+    )
+    return {
+        "patients": stays["subject_id"].n_unique(),
+        "hospital_stays": stays["patienthealthsystemstayid"].n_unique(),
+        "unit_stays": stays.height,
+        "hospitals": stays["site"].n_unique(),
+        "died_in_hospital": int((stays["hospitaldischargestatus"] == "Expired").sum()),
+        "labels": flow,
+        "splits": write_splits(folder, split_by_group(groups, seed)),
+    }
+
+
+def _write_about(folder: Path, src: Path, summary: dict[str, Any]) -> None:
+    """Write what the data are, where they are from and on what terms."""
+    terms = licence(src)
+    write_dataset(
+        folder,
+        dataset_name=terms.name,
+        dataset_version=terms.version,
+        license=terms.licence,
+        site_id_columns=["site"],
+    )
+    (folder / "README.md").write_text(readme(terms, summary), encoding="utf-8")
+    if terms.file is not None:
+        shutil.copyfile(terms.file, folder / "LICENSE-DATA.txt")

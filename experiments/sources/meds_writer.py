@@ -1,0 +1,155 @@
+"""Writing a data folder in MEDS 0.4 from polars tables: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from experiments.data.folder import SPLITS
+from fusion.component import UsageError
+
+SHARES = (0.7, 0.15, 0.15)
+EVENT_SCHEMA: dict[str, pl.DataType] = {
+    "subject_id": pl.Int64(),
+    "time": pl.Datetime("us"),
+    "code": pl.String(),
+    "numeric_value": pl.Float32(),
+    "text_value": pl.String(),
+    "unit": pl.String(),
+}
+_CODE_SCHEMA: dict[str, pl.DataType] = {
+    "code": pl.String(),
+    "description": pl.String(),
+    "parent_codes": pl.List(pl.String),
+}
+
+
+@contextmanager
+def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `out` that becomes it when all went well and vanishes otherwise.
+
+    Raises:
+        UsageError: `out` is there and not to be overwritten.
+    """
+    if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
+        raise UsageError(f"{out} exists; choose another folder or say --overwrite")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f"{out.name}.partial-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in ("metadata", "data", "labels"):
+        (temporary / name).mkdir(parents=True)
+    try:
+        yield temporary
+        _put_in_place(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(temporary: Path, out: Path) -> None:
+    """Exchange folders by renaming, so that `out` is never half of one and half of the other."""
+    old = out.with_name(f"{out.name}.old-{os.getpid()}")
+    if out.exists():
+        out.replace(old)
+    temporary.replace(out)
+    if old.is_dir():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
+
+
+def write_events(folder: Path, shard: int, events: pl.DataFrame, extra: Sequence[str] = ()) -> int:
+    """Write one shard, sorted by subject and time with static facts first, each fact once; return its rows.
+
+    Columns of `EVENT_SCHEMA` that are absent are written as null; `extra` names further text columns.
+    """
+    schema = EVENT_SCHEMA | dict.fromkeys(extra, pl.String())
+    absent = [pl.lit(None, kind).alias(name) for name, kind in schema.items() if name not in events.columns]
+    table = events.with_columns(absent).select(pl.col(name).cast(kind) for name, kind in schema.items())
+    order = ["subject_id", "time", *(name for name in schema if name not in ("subject_id", "time"))]
+    table = table.unique().sort(order, nulls_last=False)
+    table.write_parquet(folder / "data" / f"{shard:05d}.parquet")
+    return table.height
+
+
+def write_codes(
+    folder: Path, codes: Iterable[str], descriptions: Mapping[str, str], parents: Mapping[str, Sequence[str]]
+) -> int:
+    """Write `metadata/codes.parquet`: the codes, and all their ancestors as rows of their own; return its rows."""
+    waiting, known = list(codes), set[str]()
+    while waiting:
+        code = waiting.pop()
+        if code not in known:
+            known.add(code)
+            waiting += parents.get(code, ())
+    rows = [(code, descriptions.get(code), list(parents.get(code, ()))) for code in sorted(known)]
+    table = pl.DataFrame(rows, schema=_CODE_SCHEMA, orient="row")
+    table.write_parquet(folder / "metadata" / "codes.parquet")
+    return table.height
+
+
+def write_edges(folder: Path, edges: pl.DataFrame) -> None:
+    """Write `graph/edges.parquet` from the columns head, relation, tail, each edge once."""
+    (folder / "graph").mkdir(exist_ok=True)
+    table = edges.select("head", "relation", "tail").unique().sort("head", "relation", "tail")
+    table.write_parquet(folder / "graph" / "edges.parquet")
+
+
+def split_by_group(groups: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Give every subject a split, subjects of one group the same: about 70, 15 and 15 % of the subjects.
+
+    Shape:
+        groups: columns subject_id (once each) and group -> columns subject_id and split.
+    """
+    sizes = groups.group_by("group").len().sort("group")
+    order = np.random.default_rng(seed).permutation(sizes.height)
+    counts = sizes["len"].to_numpy()[order]
+    middle = (np.cumsum(counts) - counts / 2) / counts.sum()
+    names = np.array(SPLITS)[np.searchsorted(np.cumsum(SHARES)[:-1], middle, side="right")]
+    chosen = pl.DataFrame({"group": sizes["group"][order], "split": names.tolist()})
+    return groups.join(chosen, on="group").select("subject_id", "split").sort("subject_id")
+
+
+def write_splits(folder: Path, splits: pl.DataFrame) -> dict[str, int]:
+    """Write `metadata/subject_splits.parquet` and return the number of subjects in each split."""
+    splits.write_parquet(folder / "metadata" / "subject_splits.parquet")
+    counts = dict(splits.group_by("split").len().iter_rows())
+    return {name: counts.get(name, 0) for name in SPLITS}
+
+
+def write_labels(
+    folder: Path,
+    name: str,
+    labels: pl.DataFrame,
+    value: Literal["boolean_value", "float_value"] = "boolean_value",
+) -> None:
+    """Write one label file with the columns subject_id, prediction_time and the value."""
+    table = labels.select(
+        pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")), value
+    )
+    table.sort("subject_id", "prediction_time").write_parquet(folder / "labels" / f"{name}.parquet")
+
+
+def write_dataset(folder: Path, **about: Any) -> None:
+    """Write `metadata/dataset.json`; `about` gives dataset_name, dataset_version, license and extension columns."""
+    fixed = {
+        "etl_name": "ehrfusion",
+        "etl_version": "1",
+        "meds_version": "0.4.1",
+        "created_at": datetime.now(UTC).replace(tzinfo=None).isoformat(timespec="seconds"),
+        "code_modifier_columns": ["unit"],
+    }
+    write_json(folder / "metadata" / "dataset.json", about | fixed)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain data as JSON for people to read."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,126 @@
+"""The page of a study: how it went, what it found, what mattered, what failed and why."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from encoders import ENCODERS
+from experiments.live import describe
+from experiments.plots import importance_png, progress_png
+from experiments.report import facts, image, page, table
+from fusion import FUSIONS
+from search.analysis import component_scores, importance, never_tried
+from search.space import Space
+from search.study import summary
+
+
+def study_report(study: optuna.Study, out: Path) -> Path:
+    """Write the page of a study and return where it is."""
+    attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
+    maximise = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    metric = str(attributes.get("metric", "score"))
+    counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
+    parts = [
+        *_progress(trials, metric, maximise),
+        "<h2>Best trials</h2>",
+        "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
+        "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
+        _best(trials, metric, maximise),
+        "<h2>What mattered</h2>",
+        *_mattered(study),
+        "<h2>Components</h2>",
+        table(["place", "component", "finished trials", f"mean {metric}", f"best {metric}"], _components(trials)),
+        *_untried(attributes, trials),
+        "<h2>Trials that failed or were pruned early</h2>",
+        table(["trial", "what", "why", "epochs"], _failures(trials)),
+        "<h2>Where it comes from</h2>",
+        facts(
+            {
+                "data": attributes.get("data_fingerprint"),
+                "splits": attributes.get("split_fingerprint"),
+                "code": attributes.get("git_commit"),
+                "seed": str(attributes.get("config", {}).get("seed", "")),
+                "seconds of training": f"{_seconds(trials):.0f}",
+                "epochs trained": str(sum(len(trial.user_attrs.get("history", ())) for trial in trials)),
+            }
+        ),
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
+    temporary.write_text(page(f"Study: {study.study_name}", counts or "no trials yet", parts), encoding="utf-8")
+    temporary.replace(out)
+    return out
+
+
+def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[str]:
+    points = [
+        {
+            "number": trial.number,
+            "score": trial.value if trial.state == TrialState.COMPLETE else trial.user_attrs["history"][-1]["score"],
+            "fusion": trial.user_attrs["architecture"]["fusion"]["name"],
+            "pruned": trial.state != TrialState.COMPLETE,
+        }
+        for trial in trials
+        if trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and trial.user_attrs.get("history"))
+    ]
+    return [image(progress_png(points, metric, maximise), "score of each trial and the best so far")] if points else []
+
+
+def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    ranked = sorted(complete, key=lambda trial: float(trial.value or 0.0), reverse=maximise)[:10]
+    rows = [
+        [
+            trial.number,
+            f"{trial.value:.4f}",
+            describe(trial),
+            ", ".join(f"{name} {_short(value)}" for name, value in trial.user_attrs.get("training", {}).items()),
+            f"{trial.user_attrs.get('parameters', 0):,}",
+            f"{trial.user_attrs.get('seconds', 0):.0f}",
+        ]
+        for trial in ranked
+    ]
+    return table(["trial", f"tuning {metric}", "architecture", "training", "parameters", "seconds"], rows)
+
+
+def _mattered(study: optuna.Study) -> list[str]:
+    found = importance(study)
+    if not found:
+        return ["<p>Too few finished trials to say.</p>"]
+    return [image(importance_png(found), "importance of each choice")]
+
+
+def _components(trials: Sequence[FrozenTrial]) -> list[list[str]]:
+    return [[place, name, str(count), f"{mean:.4f}", f"{best:.4f}"] for place, name, count, mean, best in component_scores(trials)]
+
+
+def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> list[str]:
+    config = attributes.get("config")
+    if not config:
+        return []
+    from experiments.searching import SEARCHED
+
+    left = never_tried(Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED), trials)
+    return [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []
+
+
+def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
+    return [
+        [str(trial.number), describe(trial), str(trial.user_attrs.get("failure") or trial.user_attrs.get("pruned_by") or "no reason recorded"), str(len(trial.user_attrs.get("history", ())))]
+        for trial in trials
+        if trial.state in (TrialState.FAIL, TrialState.PRUNED)
+    ]
+
+
+def _seconds(trials: Sequence[FrozenTrial]) -> float:
+    return sum(float(entry.get("seconds", 0.0)) for trial in trials for entry in trial.user_attrs.get("history", ()))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,281 @@
+"""Comparisons: paired on the same resamples, honest in words, resumable, and able to find what was planted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from experiments import comparing
+from experiments.comparing import compare_config, strategies_of
+from experiments.comparison import Comparison, compare_predictions, evaluate_predictions
+from experiments.config import Config, parse_config
+from experiments.jobs import JobFailure
+from experiments.metrics import METRICS, metrics_for
+from fusion import FUSIONS, Architecture, Spec, Task, UsageError
+
+Floats = NDArray[np.float64]
+BINARY = Task("binary")
+KINDS = {"late": "fusion", "early": "fusion", "codes": "modality", "notes": "modality"}
+
+
+def patients(count: int = 300, seed: int = 0) -> tuple[Floats, Floats]:
+    """Return outcomes and the risk behind them."""
+    rng = np.random.default_rng(seed)
+    hidden = rng.normal(size=count)
+    return (rng.random(count) < 1 / (1 + np.exp(-2 * hidden))).astype(float), hidden
+
+
+def noisy(hidden: Floats, noise: float, seeds: Sequence[int] = (0, 1, 2)) -> list[Floats]:
+    """Return one prediction a seed: the risk, seen through noise."""
+    draws = [np.random.default_rng([9, seed]).normal(size=len(hidden)) for seed in seeds]
+    return [1 / (1 + np.exp(-(hidden + noise * draw))) for draw in draws]
+
+
+def planted(resamples: int = 300, **options: Any) -> Comparison:
+    target, hidden = patients()
+    predictions = {
+        name: noisy(hidden, noise)
+        for name, noise in {"late": 0.2, "early": 0.25, "codes": 2.0, "notes": 4.0}.items()
+    }
+    return compare_predictions(
+        BINARY, target, np.arange(300), predictions, KINDS, resamples=resamples, **options
+    )
+
+
+def test_a_planted_difference_is_found_and_said() -> None:
+    found = planted()
+    assert [row.strategy for row in found.ranking()] == ["late", "early", "codes", "notes"]
+    worst = next(each for each in found.differences if {each.first, each.second} == {"late", "notes"})
+    assert worst.first == "late"
+    assert worst.low > 0
+    assert worst.p_holm < 0.05
+    assert "best fusion: late" in found.verdict()
+    assert "no difference shown" not in found.verdict()
+
+
+def test_identical_predictions_differ_by_exactly_nothing() -> None:
+    target, hidden = patients(80)
+    same = noisy(hidden, 1.0)
+    kinds = {"late": "fusion", "codes": "modality"}
+    found = compare_predictions(
+        BINARY, target, np.arange(80), {"late": same, "codes": same}, kinds, resamples=100
+    )
+    (difference,) = found.differences
+    assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
+    assert (difference.p, difference.p_holm) == (1.0, 1.0)
+    assert found.verdict().endswith("no difference shown")
+
+
+def test_an_interval_that_includes_zero_is_called_no_difference() -> None:
+    target, hidden = patients(60)
+    predictions = {"late": noisy(hidden, 1.0), "codes": noisy(hidden, 1.0, seeds=(5, 6, 7))}
+    kinds = {"late": "fusion", "codes": "modality"}
+    found = compare_predictions(BINARY, target, np.arange(60), predictions, kinds, resamples=200)
+    (difference,) = found.differences
+    assert difference.low < 0 < difference.high
+    assert found.verdict().endswith("no difference shown")
+
+
+def test_value_is_the_mean_over_seeds_and_their_spread_is_apart() -> None:
+    target, hidden = patients(100)
+    seeds = noisy(hidden, 1.0)
+    found = compare_predictions(BINARY, target, np.arange(100), {"late": seeds}, KINDS, resamples=100)
+    by_hand = [METRICS["auroc"](target, each) for each in seeds]
+    row = found.ranking()[0]
+    assert row.seeds == tuple(by_hand)
+    assert row.value == pytest.approx(np.mean(by_hand))
+    assert row.seed_sd == pytest.approx(np.std(by_hand, ddof=1))
+
+
+def test_every_metric_of_the_task_is_reported_and_every_interval_holds_its_value() -> None:
+    found = planted()
+    names = [metric.name for metric in metrics_for("binary")]
+    assert [row.metric for row in found.rows if row.strategy == "codes"] == names
+    for row in found.rows:
+        assert row.low <= row.value <= row.high, (row.strategy, row.metric)
+
+
+def test_best_strategy_is_compared_with_every_other_once() -> None:
+    pairs = [{each.first, each.second} for each in planted().differences]
+    assert all({"late", other} in pairs for other in ("early", "codes", "notes"))
+    assert len(pairs) == len({frozenset(pair) for pair in pairs})
+
+
+def test_where_lower_is_better_the_lowest_leads() -> None:
+    found = planted(metric=METRICS["brier"])
+    assert found.ranking()[0].value == min(row.value for row in found.rows if row.metric == "brier")
+
+
+def test_the_same_seed_gives_the_same_comparison_and_another_seed_other_intervals() -> None:
+    assert planted(100, seed=3).to_json() == planted(100, seed=3).to_json()
+    assert planted(100, seed=3).to_json() != planted(100, seed=4).to_json()
+
+
+def test_rows_of_one_patient_stay_together() -> None:
+    target, hidden = patients(60)
+    once, copies = np.arange(60), np.repeat(np.arange(60), 5)
+    prediction = noisy(hidden, 1.0)[0]
+    alone = evaluate_predictions(BINARY, target, once, prediction, resamples=200)
+    repeated = evaluate_predictions(BINARY, target[copies], copies, prediction[copies], resamples=200)
+    assert repeated["auroc"].low == pytest.approx(alone["auroc"].low)
+    assert repeated["auroc"].high == pytest.approx(alone["auroc"].high)
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "multilabel", "regression"])
+def test_other_kinds_of_tasks_are_compared_by_their_own_metric(kind: Any) -> None:
+    rng = np.random.default_rng(0)
+    wide = kind != "regression"
+    target: Any = {
+        "multiclass": rng.integers(0, 3, 90),
+        "multilabel": (rng.random((90, 3)) < 0.4).astype(float),
+        "regression": rng.normal(size=90),
+    }[kind]
+    good = np.eye(3)[target] if kind == "multiclass" else target
+    shape = (90, 3) if wide else 90
+    predictions = {}
+    for name, noise in (("late", 0.2), ("codes", 5.0)):
+        raw = good + noise * rng.random(shape)
+        predictions[name] = [raw / raw.sum(1, keepdims=True) if kind == "multiclass" else raw]
+    task = Task(kind, ("a", "b", "c") if wide else ("value",))
+    kinds = {"late": "fusion", "codes": "modality"}
+    found = compare_predictions(task, target, np.arange(90), predictions, kinds, resamples=100)
+    assert found.ranking()[0].strategy == "late"
+    assert found.differences[0].p < 0.05
+
+
+def test_csv_has_a_line_for_each_strategy_and_metric() -> None:
+    lines = list(csv.DictReader(io.StringIO(planted(100).to_csv())))
+    assert list(lines[0]) == ["strategy", "kind", "metric", "value", "low", "high", "seed_sd", "seeds"]
+    assert len(lines) == 4 * len(metrics_for("binary"))
+    assert {line["kind"] for line in lines} == {"fusion", "modality"}
+    assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in lines)
+
+
+def test_json_is_strict_also_where_a_metric_is_not_defined() -> None:
+    target, prediction = np.zeros(20), np.linspace(0, 1, 20)
+    found = compare_predictions(
+        BINARY, target, np.arange(20), {"late": [prediction]}, {"late": "fusion"}, resamples=100
+    )
+
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is no JSON")
+
+    rows = json.loads(found.to_json(), parse_constant=refuse)["rows"]
+    assert next(row for row in rows if row["metric"] == "auroc")["value"] is None
+
+
+def test_strategies_are_every_fusion_and_each_modality_alone() -> None:
+    encoders = {"codes": Spec("bag"), "notes": Spec("bag")}
+    found = strategies_of(Architecture(encoders, Spec("late", {"dropout": 0.3}), 32))
+    assert [name for name, (kind, _) in found.items() if kind == "fusion"] == list(FUSIONS)
+    assert [name for name, (kind, _) in found.items() if kind == "modality"] == ["codes", "notes"]
+    assert found["late"][1].fusion.params == {"dropout": 0.3}  # what was found keeps its settings
+    assert found["early"][1].fusion.params == {}
+    assert all(each.encoders == encoders for kind, each in found.values() if kind == "fusion")
+    assert found["notes"][1].encoders == {"notes": Spec("bag")}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """An experiment on a few synthetic patients with the fastest encoders."""
+    folder = tmp_path_factory.mktemp("compare")
+    return parse_config(
+        {
+            "name": "tiny",
+            "runs": str(folder / "runs"),
+            "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
+            "training": {"epochs": 1},
+            "compare": {"seeds": 2, "resamples": 100},
+            "tracking": {"enabled": False},
+            "model": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": "late", "dim": 8},
+        }
+    )
+
+
+def here(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:
+    """Run jobs in this process instead of a pool."""
+    return [function(each) for each in settings]
+
+
+def test_a_comparison_runs_writes_everything_and_does_nothing_twice(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "run_jobs", here)
+    found, folder = compare_config(tiny, progress=False)
+    assert {row.strategy for row in found.rows} == {*FUSIONS, "codes", "notes"}
+    assert all(len(row.seeds) == 2 for row in found.rows)
+    assert found.about["seeds"] == 2
+    for ending in ("csv", "json", "png", "html"):
+        assert (folder / f"comparison.{ending}").stat().st_size > 0
+    assert not list(folder.rglob("*.tmp*"))
+    jobs = sorted((folder / "predictions").glob("*.npz"))
+    assert len(jobs) == 2 * (len(FUSIONS) + 2)
+
+    def train_again(*_: Any, **__: Any) -> None:
+        raise AssertionError("a run that was done before was trained again")
+
+    monkeypatch.setattr(comparing, "train", train_again)
+    again, _ = compare_config(tiny, progress=False)
+    assert again.to_json() == found.to_json()
+
+
+def test_a_failed_run_is_reported_and_the_others_are_compared(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_fails(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:
+        return [JobFailure("its process died"), *here(function, settings[1:])]
+
+    monkeypatch.setattr(comparing, "run_jobs", one_fails)
+    found, folder = compare_config(tiny, progress=False)
+    first = next(iter(FUSIONS))
+    assert f"{first}: 1 of 2 runs failed (its process died)" in found.about["warnings"]
+    assert {len(row.seeds) for row in found.rows if row.strategy == first} == {1}
+    assert "1 of 2 runs failed" in (folder / "comparison.html").read_text(encoding="utf-8")
+
+
+def test_a_comparison_of_which_nothing_ran_is_an_error(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_runs(_: Any, settings: Sequence[Any], *__: Any) -> list[Any]:
+        return [JobFailure("out of memory")] * len(settings)
+
+    monkeypatch.setattr(comparing, "run_jobs", none_runs)
+    with pytest.raises(UsageError, match="every run of the comparison failed: .*out of memory"):
+        compare_config(tiny, progress=False)
+
+
+def test_few_events_are_said_to_make_wide_intervals(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "run_jobs", here)
+    found, _ = compare_config(tiny, progress=False)
+    assert any("the intervals are wide" in warning for warning in found.about["warnings"])
+
+
+def test_only_fusion_can_be_compared_by(tiny: Config) -> None:
+    with pytest.raises(UsageError, match="can compare by 'fusion'; got 'colour'"):
+        compare_config(tiny, by="colour")
+
+
+def test_the_verdict_of_one_modality_alone_compares_nothing() -> None:
+    found = strategies_of(Architecture({"codes": Spec("bag")}, Spec("late"), 8))
+    assert list(found) == ["codes"]
+
+
+def test_the_terminal_shows_failure_reasons_with_brackets_as_they_are() -> None:
+    from rich.console import Console
+
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(planted(100, about={"warnings": ["late: [Errno 12] no memory [/x]"]}).render())
+    text = console.export_text()
+    assert "late: [Errno 12] no memory [/x]" in text
+    assert "codes only" in text
+
+
+def test_predictions_are_cached_in_the_runs_folder_only(tiny: Config) -> None:
+    folder = Path(tiny.data.folder)
+    assert not list(folder.rglob("*.npz"))
