@@ -154,7 +154,10 @@ def predict(arguments: Namespace) -> int:
         arguments.out,
         labels=arguments.labels,
         runs=arguments.runs or Path("runs"),
+        progress=True,
     )
+    for warning in done.warnings:
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - beside the result, not in it
     say(f"wrote {done.rows:,} predictions to {arguments.out}")
     return 0
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from experiments.plots import forest_png
 from experiments.train import selection_metric, train
 from experiments.workspace import git_commit, open_store
 from fusion import FUSIONS, Architecture, Spec, UsageError
+
+if TYPE_CHECKING:
+    from experiments.tracking.runs import Connection
 
 _FRESH = 2_000_003  # keeps the seeds of comparisons apart from those of trials
 
@@ -193,12 +197,26 @@ def _write(config: Config, comparison: Comparison, folder: Path) -> None:
 
 
 def _log(config: Config, comparison: Comparison, files: Sequence[Path]) -> None:
-    from experiments.tracking.runs import connect, log_comparison
+    """Log to MLflow; hours of training are not lost because the tracker is away."""
+    from experiments.tracking.runs import connect, first_line, log_comparison
 
-    connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
     rows = [
         {"strategy": row.strategy, "metric": row.metric, "value": row.value, "low": row.low, "high": row.high}
         for row in comparison.rows
     ]
     tags = {name: comparison.about[name] for name in ("data_fingerprint", "split_fingerprint", "git_commit")}
-    log_comparison(connection, f"{config.name} comparison", rows, files, tags=tags)
+    try:
+        connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+        log_comparison(connection, f"{config.name} comparison", rows, files, tags=tags, parent=_study_run(config, connection))
+    except Exception as error:  # whatever MLflow and the network raise
+        logging.getLogger("ehrfusion").warning("the comparison is in its folder, but not in MLflow: %s", first_line(error))
+
+
+def _study_run(config: Config, connection: Connection) -> str | None:
+    """Return the MLflow run of the study that is compared."""
+    if isinstance(config, ExperimentConfig):
+        return None
+    from experiments.searching import load_study
+    from experiments.tracking.runs import study_run
+
+    return study_run(connection, load_study(config).user_attrs["study_key"])

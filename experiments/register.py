@@ -96,7 +96,7 @@ def register_study(
         UsageError: the study has no finished trial, every run failed, or the registry does not answer.
     """
     from experiments.tracking import registry
-    from experiments.tracking.runs import connect
+    from experiments.tracking.runs import connect, study_run
 
     registry.check_name(name)
     study = load_study(config)
@@ -108,7 +108,7 @@ def register_study(
     chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))
     bundle, held_out = _evaluate_once(config, store, winner, winner.bundles[chosen], name)
     values = {key: found.value for key, found in held_out.items()}
-    parent = _parent_run(connection, study.user_attrs["study_key"])
+    parent = study_run(connection, study.user_attrs["study_key"])
     registered = registry.register(bundle, name, connection, metrics=values, parent=parent, tags={"study": config.name})
     aliases = ["candidate"]
     if promote:
@@ -223,13 +223,6 @@ def _write_look(path: Path, name: str, winner: Retrained, held_out: Mapping[str,
         file.write(json.dumps(look) + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def _parent_run(connection: Any, study_key: str) -> str | None:
-    from experiments.tracking.runs import find_runs
-
-    found = find_runs(connection, "ehrfusion.study_key", study_key)
-    return str(found[0].info.run_id) if found else None
 
 
 def short(architecture: Architecture) -> str:

@@ -35,7 +35,8 @@ td.number { font-variant-numeric: tabular-nums; white-space: pre; } figure { mar
 img { max-width: 100%; background: #fff; border-radius: 6px; padding: .4rem; box-sizing: border-box; }
 code { background: var(--box); padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere; }
 @media print { :root { --ink: #000; --soft: #444; --paper: #fff; --box: #fff; }
-  .wide { overflow: visible; } body { margin: 0; max-width: none; } h2 { break-after: avoid; } img, tr { break-inside: avoid; } }
+  .wide { overflow: visible; } body { margin: 0; max-width: none; } h2 { break-after: avoid; }
+  img, tr, svg { break-inside: avoid; } }
 """
 
 
@@ -56,17 +57,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         + [f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if len(row.seeds) > 1 else "one seed"]
         for row in comparison.ranking()
     ]
-    gaps = [
-        [
-            d.first,
-            d.second,
-            f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})",
-            f"{d.p:.3f}",
-            f"{d.p_holm:.3f}",
-            _shown(d),
-        ]
-        for d in comparison.differences
-    ]
+    gaps = [_difference(each) for each in comparison.differences]
     parts = [
         f"<p class='verdict'>{_text(comparison.verdict())}</p>",
         *(f"<p class='verdict warning'>{_text(warning)}</p>" for warning in about.get("warnings", ())),
@@ -78,12 +69,12 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         f"<h2>Differences in {_text(primary)}</h2>",
         "<p>On the same resampled patients; p values corrected together by Holm's method. An interval that "
         "includes zero shows no difference, which is not the same as showing that there is none. "
-        f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. Which strategy leads was seen on these "
-        "same patients, so the lead of the first is somewhat flattered.</p>",
+        f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. Which strategy leads was seen on "
+        "these same patients, so the lead of the first is somewhat flattered.</p>",
         table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
         "<h2>How it was done</h2>",
-        "<p>Every strategy has the same encoders, patients, splits, seeds and budget. The held-out split served "
-        "for this comparison only; no weights, epoch, setting or architecture was chosen on it.</p>",
+        "<p>Every strategy has the same encoders, patients, splits, seeds and budget. The held-out split "
+        "served for this comparison only; no weights, epoch, setting or architecture was chosen on it.</p>",
         *(
             [f"<figure>{architecture_svg(about['architecture'])}</figure>"]
             if about.get("architecture")
@@ -167,11 +158,14 @@ def _interval(row: Any) -> str:
     return f"{row.value:.3f}\n{row.low:.3f} to {row.high:.3f}"
 
 
-def _shown(difference: Difference) -> str:
-    if not math.isfinite(difference.p_holm):
-        return "not defined"
-    apart = difference.low > 0 or difference.high < 0
-    return "yes" if apart and difference.p_holm < 0.05 else "no difference shown"
+def _difference(each: Difference) -> list[str]:
+    """Return the cells of a difference; it is shown where neither the interval nor the p value doubts it."""
+    if not math.isfinite(each.value) or not math.isfinite(each.p_holm):
+        return [each.first, each.second, "not defined", "", "", ""]
+    shown = (each.low > 0 or each.high < 0) and each.p_holm < 0.05
+    span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
+    verdict = "yes" if shown else "no difference shown"
+    return [each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}", verdict]
 
 
 def _described(comparison: Comparison) -> str:

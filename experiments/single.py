@@ -39,7 +39,8 @@ def run_experiment(config: ExperimentConfig, *, progress: bool = True) -> Fit:
 
 
 def _log(config: ExperimentConfig, fit: Fit, tags: dict[str, str]) -> None:
-    from experiments.tracking.runs import connect, log_single
+    from experiments.tracking.runs import connect
+    from experiments.tracking.single import log_single
 
     connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
     finals = {"score": fit.score, "seconds": fit.seconds, "parameters": fit.parameters, "peak_memory_mb": fit.peak_memory_mb}

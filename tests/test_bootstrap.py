@@ -105,6 +105,27 @@ def test_interval_is_the_middle_95_percent() -> None:
     assert (span.low, span.high) == (25.0, 975.0)
 
 
+def test_a_bias_of_resampling_is_taken_out_of_the_interval() -> None:
+    distribution = np.arange(1001.0)
+    span = interval(480.0, distribution)  # a bias of 20 is less than a quarter of the standard error
+    assert (span.low, span.high) == (25.0, 975.0)
+    span = interval(400.0, distribution)  # one of 100 is more
+    assert (span.low, span.high) == (0.0, 875.0)  # and what has no negative values gets none
+    span = interval(-400.0, -distribution)
+    assert (span.low, span.high) == (-875.0, 75.0)
+
+
+def test_the_interval_of_the_calibration_error_holds_it() -> None:
+    rng = np.random.default_rng(0)
+    prediction = rng.random(200)
+    target = (rng.random(200) < prediction).astype(float)  # calibrated: resampling makes it look worse
+    value = METRICS["ece"](target, prediction)
+    found = metric_distribution(METRICS["ece"], target, prediction, Resamples.draw(np.arange(200), 300, 0))
+    assert found.mean() > value + 0.25 * found.std()
+    span = interval(value, found)
+    assert 0 <= span.low <= value <= span.high
+
+
 def test_two_sided_p_by_hand() -> None:
     # 3 of 99 resamples turn the difference around: 2 * (3 + 1) / (99 + 1)
     difference = np.array([-1.0] * 3 + [1.0] * 96)
@@ -137,7 +158,8 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_say() -> None:
         target = np.repeat([0.0, 1.0], 100)
         prediction = rng.normal(size=200) + target
         drawn = Resamples.draw(np.arange(200), 200, run)
-        span = interval(0.0, metric_distribution(METRICS["auroc"], target, prediction, drawn))
+        value = METRICS["auroc"](target, prediction)
+        span = interval(value, metric_distribution(METRICS["auroc"], target, prediction, drawn))
         hits += span.low <= truth <= span.high
     assert 0.88 <= hits / times <= 0.99
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image
 from experiments.progress import progress_bar
 from experiments.sources.covid_readme import readme
 from experiments.sources.finding_mask import mask
-from experiments.sources.meds_writer import (
+from experiments.sources.folder import (
     new_folder,
     split_by_group,
     write_codes,
@@ -35,10 +36,10 @@ MEASUREMENTS = {
     "neutrophil_count": ("LAB//neutrophil_count", "10^9/L", "LAB//blood count"),
     "lymphocyte_count": ("LAB//lymphocyte_count", "10^9/L", "LAB//blood count"),
 }
-_GERMS = (
-    "streptococcus pneumocystis klebsiella e.coli varicella mycoplasma legionella lipoid bacterial chlamydophila "
-    "influenza sars mers pneumonia staphylococcus aspergillosis nocardia viral fungal aspiration herpes h1n1 mrsa"
-).split()
+_GERMS = re.compile(
+    "pneumonia|streptococc|pneumocystis|klebsiella|coli|varicella|mycoplasma|legionella|lipoid|bacterial|viral"
+    "|fungal|chlamydophila|influenza|h1n1|sars|mers|staphylococc|mrsa|aspergill|nocardia|aspiration|herpes"
+)
 _CREDIT = r"(?i)^\W*(case courtesy|case contributed|credit|courtesy)|^\? |department of|radiopaedia"
 _FORMATS = ("PNG", "JPEG")
 
@@ -59,7 +60,8 @@ def convert_covid_cxr(
     `image_size` makes the short side of larger images that long; by default images are copied as they are.
 
     Raises:
-        UsageError: a file or column is missing, a value is of another kind, an image cannot be read, or `out` exists.
+        UsageError: a file or column is missing, a value is of another kind, an image cannot be read, or
+            `out` exists.
     """
     src, out = Path(src), Path(out)
     if image_size is not None and image_size < 16:
@@ -86,7 +88,7 @@ def convert_covid_cxr(
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, int]:
-    """Read the metadata, X-rays only, with subject_id, time and row number; return it and how many rows are none."""
+    """Read the X-rays of the metadata with subject_id, time and row; return them and how many others."""
     if not path.is_file():
         raise UsageError(
             f"{path} is missing; wanted the metadata of covid-chestxray beside its folder images"
@@ -132,7 +134,7 @@ def _numbers(path: Path, table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _timed(table: pl.DataFrame) -> pl.DataFrame:
-    """Date rows by their offset in days; without one, by the patient's last known offset, so never too early."""
+    """Date rows by their offset in days; without one by the patient's last known offset: never too early."""
     days = pl.col("offset").fill_null(pl.col("offset").max().over("patientid")).fill_null(0)
     return table.with_columns(
         subject_id=pl.col("patientid").rank("dense").cast(pl.Int64),
@@ -177,7 +179,7 @@ def _save(picture: Image.Image, source: Path, target: Path, size: int | None) ->
 
 
 def _events(table: pl.DataFrame, mask_finding: bool) -> list[pl.DataFrame]:
-    """Return static facts, measurements, images and notes; nothing that tells the finding, source or outcome."""
+    """Return static facts, measurements, images and notes; nothing of the finding, source or outcome."""
     view = pl.col("view").str.strip_chars()
     first = table.sort("subject_id", "time", "row").group_by("subject_id", maintain_order=True)
     facts = first.agg(pl.col("sex", "age").drop_nulls().first())
@@ -229,7 +231,7 @@ def kind_of_finding(finding: str) -> str:
     lower = finding.strip().lower()
     if "covid-19" in lower:
         return "covid19"
-    return "other pneumonia" if any(germ in lower for germ in _GERMS) else lower
+    return "other pneumonia" if _GERMS.search(lower) else lower
 
 
 def _labels(table: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
@@ -256,7 +258,7 @@ def _labels(table: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
 
 
 def _splits(table: pl.DataFrame, labels: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Split by patient, apart for each label, so that so few patients still have both labels in every split."""
+    """Split by patient, apart for each label, so that few patients still have both labels everywhere."""
     people = table.select("subject_id").unique().join(labels, on="subject_id", how="left")
     parts = [
         split_by_group(part.select("subject_id", group="subject_id"), seed)

@@ -9,35 +9,41 @@ _TEXT = """# COVID-19 image data collection, converted to MEDS 0.4 by ehrfusion
 {patients} patients, {images} chest X-rays, each with a clinical note.
 
 ## Source and terms
-Cohen JP, Morrison P, Dao L, Roth K, Duong TQ, Ghassemi M. COVID-19 Image Data Collection: Prospective Predictions Are the
-Future, 2020, github.com/ieee8023/covid-chestxray-dataset.
-Licences are per image: `attribution.csv` has licence, doi, url and credit of each ({licences}).
-CC BY-NC-SA: not for commercial use, derivatives under the same licence. Pass the folder on only with `attribution.csv`.
+Cohen JP, Morrison P, Dao L, Roth K, Duong TQ, Ghassemi M. COVID-19 Image Data Collection: Prospective
+Predictions Are the Future, 2020, github.com/ieee8023/covid-chestxray-dataset. Licences are per image:
+`attribution.csv` has licence, doi, url and credit of each ({licences}). CC BY-NC-SA: not for commercial
+use, derivatives under the same licence. Pass the folder on only with `attribution.csv`.
 
 ## Changes made here
 - One subject a patient (`patientid`, renumbered and not kept). X-rays only.
-- Times: `offset` is in days since symptoms or admission, so the days of a patient keep their distances on a calendar made up
-  for the purpose (day 0 is 1 January 2020). A row without offset gets the patient's last known one, or 0: never too early.
+- Times: `offset` is in days since symptoms or admission, so the days of a patient keep their distances
+  on a calendar made up for the purpose (day 0 is 1 January 2020). A row without offset gets the
+  patient's last known one, or 0: never too early.
 - An image, its note and its measurements become known together.
-- Inputs: images, notes, sex, age, temperature, oxygen saturation, leukocyte, neutrophil and lymphocyte counts.
-  Not inputs: finding, survival, intubation, intensive care, oxygen supplement, date, location, folder, doi, url, licence.
-- Credits (`Case courtesy of ...`) are not part of a note: they name the source, and source and label go together.
+- Inputs: images, notes, sex, age, temperature, oxygen saturation, leukocyte, neutrophil and lymphocyte
+  counts. Not inputs: finding, survival, intubation, intensive care, oxygen supplement, date, location,
+  folder, doi, url, licence.
+- Credits (`Case courtesy of ...`) are not part of a note: they name the source, and source and label go
+  together.
 - {mask}
 
 ## Label
-`covid19`: COVID-19 (with or without ARDS) against another pneumonia; one prediction a patient, on the day of the first image,
-from what was there on that day. `cohort.json` says who was left out and why. Splits are by patient, apart for each label.
+`covid19`: COVID-19 (with or without ARDS) against another pneumonia; one prediction a patient, on the
+day of the first image, from what was there on that day. `cohort.json` says who was left out and why.
+Splits are by patient, apart for each label.
 
 ## Beware
-- **Source and label go together.** COVID-19 comes mostly from Radiopaedia and papers of 2020, the others mostly from Eurorad
-  and older teaching cases: width, contrast, markings and the style of the note tell the source. A high score here does not
-  show that a model knows pneumonia.
-- Few patients: intervals are wide. Findings are those of the people who sent the cases in, not of one protocol.
-- What only hints at the finding stays in the notes: drugs (hydroxychloroquine, acyclovir), HIV, travel, contacts.
+- **Source and label go together.** COVID-19 comes mostly from Radiopaedia and papers of 2020, the
+  others mostly from Eurorad and older teaching cases: width, contrast, markings and the style of the
+  note tell the source. A high score here does not show that a model knows pneumonia.
+- Few patients: intervals are wide. Findings are those of the people who sent the cases in, not of one
+  protocol.
+- What only hints at the finding stays in the notes: drugs (hydroxychloroquine, acyclovir), HIV, travel,
+  contacts.
 """
 _MASKED = (
-    "Notes: names of findings, of germs and of viruses are `[finding]`; the tests that prove them (PCR, swab, urinary\n"
-    "  antigen) are `[test]`. `pneumonia` stays: both sides have it."
+    "Notes: names of findings, of germs and of viruses are `[finding]`; the tests that prove them (PCR, swab,\n"
+    "  urinary antigen) are `[test]`. `pneumonia` stays: both sides have it."
 )
 _PLAIN = "Notes are not masked: **they name the finding**, so the label stands in the input."
 

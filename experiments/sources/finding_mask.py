@@ -61,8 +61,8 @@ _REPEATED = re.compile(r"\[finding\](?:[\s,()/-]*\[finding\])+\)?")
 def mask(text: str) -> str:
     """Replace what names a finding by `[finding]`, and the tests that prove one by `[test]`.
 
-    `pneumonia` stays, because all who are told apart have one. What only hints at a finding (a drug, HIV, travel)
-    stays too.
+    `pneumonia` stays, because all who are told apart have one. What only hints at a finding (a drug, HIV,
+    travel) stays too.
 
     Examples:
         >>> mask("RT-PCR was positive for SARS-CoV-2; COVID-19 pneumonia.")

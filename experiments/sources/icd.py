@@ -55,7 +55,7 @@ ICD9_CHAPTERS = {
     "V01-V91": "Supplementary classification of factors influencing health status",
     "E000-E999": "Supplementary classification of external causes of injury and poisoning",
 }
-_ICD10_BLOCKS = (
+_ICD10_TEXT = (
     "A00-A09 A15-A19 A20-A28 A30-A49 A50-A64 A65-A69 A70-A74 A75-A79 A80-A89 A90-A99 B00-B09 B10-B10 B15-B19 "
     "B20-B20 B25-B34 B35-B49 B50-B64 B65-B83 B85-B89 B90-B94 B95-B97 B99-B99 C00-C14 C15-C26 C30-C39 C40-C41 "
     "C43-C44 C45-C49 C50-C50 C51-C58 C60-C63 C64-C68 C69-C72 C73-C75 C76-C80 C7A-C7A C7B-C7B C81-C96 D00-D09 "
@@ -78,8 +78,8 @@ _ICD10_BLOCKS = (
     "V80-V89 V90-V94 V95-V97 V98-V99 W00-W19 W20-W49 W50-W64 W65-W74 W85-W99 X00-X08 X10-X19 X30-X39 X50-X50 "
     "X52-X58 X71-X83 X92-Y09 Y21-Y33 Y35-Y38 Y62-Y69 Y70-Y82 Y83-Y84 Y90-Y99 Z00-Z13 Z14-Z15 Z16-Z16 Z17-Z17 "
     "Z18-Z18 Z19-Z19 Z20-Z29 Z30-Z39 Z40-Z53 Z55-Z65 Z66-Z66 Z67-Z67 Z68-Z68 Z69-Z76 Z77-Z99"
-).split()
-_ICD9_SECTIONS = (
+)
+_ICD9_TEXT = (
     "001-009 010-018 020-027 030-041 042-042 045-049 050-059 060-066 070-079 080-088 090-099 100-104 110-118 "
     "120-129 130-136 137-139 140-149 150-159 160-165 170-176 179-189 190-199 200-209 210-229 230-234 235-238 "
     "239-239 240-246 249-259 260-269 270-279 290-294 295-299 300-316 317-319 320-327 330-337 338-338 339-339 "
@@ -89,14 +89,16 @@ _ICD9_SECTIONS = (
     "690-698 700-709 710-719 720-724 725-729 730-739 760-763 764-779 780-789 790-796 797-799 800-804 805-809 "
     "810-819 820-829 830-839 840-848 850-854 860-869 870-879 880-887 890-897 900-904 905-909 910-919 920-924 "
     "925-929 930-939 940-949 950-957 958-959 960-979 980-989 990-995 996-999"
-).split()
+)
+
+_ICD9_SECTIONS, _ICD10_BLOCKS = _ICD9_TEXT.split(), _ICD10_TEXT.split()
 
 
 def icd_code(text: str) -> str | None:
     """Return a code with its vocabulary (`ICD10CM//I50.23`), or None where the text is no ICD code.
 
-    ICD-9 comes first where both could be meant: `V45.81` and `E980.2` are ICD-9, `E87.2` is ICD-10. Two digits
-    (`31.1`) are an ICD-9 procedure.
+    ICD-9 comes first where both could be meant: `V45.81` and `E980.2` are ICD-9, `E87.2` is ICD-10. Two
+    digits (`31.1`) are an ICD-9 procedure.
 
     Examples:
         >>> [icd_code(text) for text in ("428.0", "I50.23", "E87.2", "E980.2", "31.1", "none")]

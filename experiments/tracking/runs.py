@@ -174,6 +174,12 @@ def find_runs(connection: Connection, tag: str, value: str) -> list[Run]:
             return found
 
 
+def study_run(connection: Connection, study_key: str) -> str | None:
+    """Return the parent run of a study, None where it was never tracked."""
+    found = find_runs(connection, "ehrfusion.study_key", study_key)
+    return str(found[0].info.run_id) if found else None
+
+
 def log_comparison(
     connection: Connection,
     name: str,

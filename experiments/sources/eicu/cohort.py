@@ -1,4 +1,4 @@
-"""Who is predicted, and who is left out and why: one prediction a unit stay, 24 hours after unit admission."""
+"""Who is predicted, and who is left out and why: one prediction a unit stay, 24 hours after admission."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def _predicted(stays: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]
             pl.col("hospitaldischargeoffset") > DAY_MINUTES,
         ),
         (
-            "left out: another hospital stay of the patient in the same year and at the same age is predicted for; "
-            "which of them came first is not recorded",
+            "left out: another hospital stay of the patient in the same year and at the same age is predicted "
+            "for; which of them came first is not recorded",
             pl.col("ordered"),
         ),
         ("left out: follows a stay that ended in death", ~pl.col("after_death")),

@@ -20,7 +20,7 @@ from experiments.sources.eicu.notes import NOTES, history_notes
 from experiments.sources.eicu.readme import licence, readme
 from experiments.sources.eicu.stays import dated, read_stays, stay_events, with_hospital
 from experiments.sources.eicu.tables import Parts, Table, find_table, lay_apart, lay_pieces_apart
-from experiments.sources.meds_writer import (
+from experiments.sources.folder import (
     new_folder,
     split_by_group,
     write_codes,
@@ -59,8 +59,8 @@ def convert_eicu(
 ) -> dict[str, Any]:
     """Convert the eICU database, demo or full, to a MEDS folder and return a summary.
 
-    Laboratory values and vital signs come from `yaib` (a folder with dyn.parquet) if given; else from the tables lab,
-    vitalPeriodic and nurseCharting where there are any; else from `../yaib-demo/los/eicu_demo` beside `src`.
+    Laboratory values and vital signs come from `yaib` (a folder with dyn.parquet) if given; else from the tables
+    lab, vitalPeriodic and nurseCharting where there are any; else from `../yaib-demo/los/eicu_demo` beside `src`.
     Memory is bounded by the size of a shard, not of the database.
 
     Raises:

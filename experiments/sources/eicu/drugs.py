@@ -38,7 +38,7 @@ def _code(prefix: str) -> pl.Expr:
 
 
 def _medication_rows(piece: pl.DataFrame) -> pl.DataFrame:
-    """Leave cancelled orders out; a drug counts from its start or, where that came later, from the entry of its order."""
+    """Leave cancelled orders out; a drug counts from its start, or from its order where that came later."""
     cancelled = (pl.col("drugordercancelled") == "Yes").fill_null(value=False)
     return (
         piece.filter(~cancelled)
@@ -64,7 +64,7 @@ def _home_rows(piece: pl.DataFrame) -> pl.DataFrame:
 
 
 def _infusion_rows(piece: pl.DataFrame) -> pl.DataFrame:
-    """Keep the drug with the unit of its rate in the code, because rates in different units cannot be compared."""
+    """Keep the drug with the unit of its rate in the code: rates in different units cannot be compared."""
     text = pl.col("drugname").str.strip_chars()
     unit = text.str.extract(r"\(([^()]+)\)$").str.strip_chars()
     name = drug_name(text.str.replace(r"\([^()]*\)$", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -126,7 +126,7 @@ def _charted_rows(piece: pl.DataFrame) -> pl.DataFrame:
 
 
 def read_yaib(folder: Path) -> Iterator[pl.DataFrame]:
-    """Read `dyn.parquet` of YAIB as events in pieces; what was measured in an hour is known at the hour's end.
+    """Read `dyn.parquet` of YAIB as events in pieces; an hour's values are known at the hour's end.
 
     Raises:
         UsageError: the file is absent, or lacks a column.
@@ -156,14 +156,20 @@ def yaib_events(parts: Parts) -> pl.DataFrame:
     return pl.DataFrame(schema=_EVENT) if found is None else found
 
 
-def _numbers(names: Mapping[str, object]) -> dict[str, Kind]:
-    return dict.fromkeys(names, "number")
+def _wide(names: Iterable[str], *, offset: str | None = "observationoffset") -> dict[str, Kind]:
+    """Return the columns of a table that has one column a channel."""
+    columns: dict[str, Kind] = {STAY: "integer"}
+    if offset is not None:
+        columns[offset] = "integer"
+    for name in names:
+        columns[name] = "number"
+    return columns
 
 
 MEASUREMENTS = (
     Table(
         "apacheApsVar",
-        {STAY: "integer"} | _numbers(APACHE_UNITS),
+        _wide(APACHE_UNITS, offset=None),
         _apache_rows,
         lambda parts: events_of("apacheApsVar", parts),
     ),
@@ -181,7 +187,7 @@ MEASUREMENTS = (
     ),
     Table(
         "vitalAperiodic",
-        {STAY: "integer", "observationoffset": "integer"} | _numbers(APERIODIC),
+        _wide(APERIODIC),
         _aperiodic_rows,
         lambda parts: hourly_means("vitalAperiodic", parts),
     ),
@@ -202,7 +208,7 @@ HOURLY = (
     ),
     Table(
         "vitalPeriodic",
-        {STAY: "integer", "observationoffset": "integer"} | _numbers(PERIODIC),
+        _wide(PERIODIC),
         _periodic_rows,
         lambda parts: hourly_means("vitalPeriodic", parts),
     ),

@@ -9,8 +9,8 @@ import polars as pl
 from experiments.sources.eicu.tables import STAY, Parts, Table
 
 _BOILERPLATE = re.compile(
-    r"/View and Save/|/View Options/|/Skip Screen Options|/Include Rx/|/system unique note types/|/Billing Options/"
-    r"|Obtain Options/Performed$"
+    r"/View and Save/|/View Options/|/Skip Screen Options|/Include Rx/|/system unique note types/"
+    r"|/Billing Options/|Obtain Options/Performed$"
 )
 _SAID = {level: f"{level} intervention" for level in ("Minor", "Intermediate", "Major")}
 _ROOTS = ("notes", "Progress Notes", "Procedure Notes", "Shared")
@@ -41,7 +41,7 @@ def _bare(text: str) -> str:
 
 
 def _note_rows(piece: pl.DataFrame) -> pl.DataFrame:
-    """Keep every entry with its phrase; buttons keep their row without one, so that the note's entry is known."""
+    """Keep every entry with its phrase; buttons keep their row without one: it tells the note's entry."""
     entries = piece.select("notepath", "notevalue", "notetext").unique()
     said = [
         phrase(path or "", value, text)

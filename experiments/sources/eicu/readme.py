@@ -14,52 +14,65 @@ _TEXT = """# {name}, converted to MEDS 0.4 by ehrfusion
 Licence: {licence}. {terms}
 
 ## Changes made here
-- One subject a patient (`uniquepid`); subject_id 1, 2, ... in the order of `uniquepid`, which is not kept. `site` is `hospitalid`.
-- Times: the release has minutes from unit admission and no dates. Within a hospital stay all unit stays and events keep
-  their true distances. Hospital stays of a patient are placed on a calendar made up for the purpose: the first starts on
-  1 January of the year of its discharge, the next at the earliest 60 days after the one before. **Distances between
-  hospital stays are not real**, nor are months and days.
-- Order of hospital stays: by year of discharge, then age. Stays alike in both have no known order; only one of them is
-  predicted for, chosen without looking at its outcome, and the others lie behind it on the calendar, so that nothing from
-  what may be a patient's future is before a prediction. Where that one ended in death, events follow the death.
-- An event counts from when it was known: the entry, where the table has one (admissionDx, allergy, pastHistory, note,
-  nurseCharting; a physical examination bears the time of its note; a drug its start or later order entry; a laboratory
-  value its last revision). Values of a monitored hour are one mean, known with the hour's last value; the hourly values of
-  YAIB at the hour's end. First-day worst values (apacheApsVar) count from 24 h after unit admission; -1 is missing.
-- Events before the hospital stay are set to its first moment; events later than 30 days after it are left out ({late} of {events}).
+- One subject a patient (`uniquepid`); subject_id 1, 2, ... in the order of `uniquepid`, which is not
+  kept. `site` is `hospitalid`.
+- Times: the release has minutes from unit admission and no dates. Within a hospital stay all unit stays
+  and events keep their true distances. Hospital stays of a patient are placed on a calendar made up for
+  the purpose: the first starts on 1 January of the year of its discharge, the next at the earliest 60
+  days after the one before. **Distances between hospital stays are not real**, nor are months and days.
+- Order of hospital stays: by year of discharge, then age. Stays alike in both have no known order; only
+  one of them is predicted for, chosen without looking at its outcome, and the others lie behind it on
+  the calendar, so that nothing from what may be a patient's future is before a prediction. Where that
+  one ended in death, events follow the death.
+- An event counts from when it was known: the entry, where the table has one (admissionDx, allergy,
+  pastHistory, note, nurseCharting; a physical examination bears the time of its note; a drug its start
+  or later order entry; a laboratory value its last revision). Values of a monitored hour are one mean,
+  known with the hour's last value; the hourly values of YAIB at the hour's end. First-day worst values
+  (apacheApsVar) count from 24 h after unit admission; -1 is missing.
+- Events before the hospital stay are set to its first moment; events later than 30 days after it are
+  left out ({late} of {events}).
 - Age is that of the first hospital stay in years; over 89 is 90.
-- Notes are composed of form entries (`NOTE//...`, one a kind and time of entry) and of the phrases of past history
-  (`NOTE//past_history`). They are short and not narrative.
-- Codes: `ICD9CM//`, `ICD10CM//`, `ICD9PROC//` from `icd9code`; `DX//`, `TREATMENT//`, `ADMISSION_DX//`, `HISTORY//`,
-  `EXAM//` are the paths of the release; `DRUG//HICL//n` or, without a number, `DRUG//NAME//...` (`HOME_DRUG//`: before
-  admission); `INFUSION//drug (unit)`; `ALLERGY//`; `APACHE//`; `LAB//` and `VITAL//` with units.
-- Graph: `parent_codes` by path, ICD category, block and chapter, and groups of measurements; `graph/edges.parquet` has
-  `coded_as` from diagnosis path to the ICD codes the release writes beside it.
-- Not used: apachePatientResult and apachePredVar (they hold outcomes and predictions), microLab (no time of result),
-  customLab, intakeOutput, nurseAssessment, nurseCare, respiratoryCare, respiratoryCharting, carePlan tables, and the
-  columns on what was so at discharge (`activeupondischarge`, `dischargeweight`, stop times).
+- Notes are composed of form entries (`NOTE//...`, one a kind and time of entry) and of the phrases of
+  past history (`NOTE//past_history`). They are short and not narrative.
+- Codes: `ICD9CM//`, `ICD10CM//`, `ICD9PROC//` from `icd9code`; `DX//`, `TREATMENT//`, `ADMISSION_DX//`,
+  `HISTORY//`, `EXAM//` are the paths of the release; `DRUG//HICL//n` or, without a number,
+  `DRUG//NAME//...` (`HOME_DRUG//`: before admission); `INFUSION//drug (unit)`; `ALLERGY//`; `APACHE//`;
+  `LAB//` and `VITAL//` with units.
+- Graph: `parent_codes` by path, ICD category, block and chapter, and groups of measurements;
+  `graph/edges.parquet` has `coded_as` from diagnosis path to the ICD codes the release writes beside
+  it.
+- Not used: apachePatientResult and apachePredVar (they hold outcomes and predictions), microLab (no
+  time of result), customLab, intakeOutput, nurseAssessment, nurseCare, respiratoryCare,
+  respiratoryCharting, carePlan tables, and the columns on what was so at discharge
+  (`activeupondischarge`, `dischargeweight`, stop times).
 - Outcomes are events after the stay: `UNIT_DISCHARGE//`, `HOSPITAL_DISCHARGE//`, `MEDS_DEATH`.
 
 ## Labels
-One prediction a unit stay, 24 hours after unit admission, for stays that last longer. `hospital_mortality`: the hospital
-stay ended in death (`hospitaldischargestatus`). `unit_stay_over_3_days`: the unit stay lasts more than 72 hours.
-`cohort.json` says who was left out and why; nobody is for lacking a modality.
+One prediction a unit stay, 24 hours after unit admission, for stays that last longer.
+`hospital_mortality`: the hospital stay ended in death (`hospitaldischargestatus`).
+`unit_stay_over_3_days`: the unit stay lasts more than 72 hours. `cohort.json` says who was left out and
+why; nobody is for lacking a modality.
 
 ## Beware
-- `hospitaldischargestatus` and `unitdischargestatus` contradict each other in a few stays; the hospital's is taken.
+- `hospitaldischargestatus` and `unitdischargestatus` contradict each other in a few stays; the
+  hospital's is taken.
 - Diagnoses and notes run over the whole stay; a reader must cut by time.
-- A patient's splits follow the patient; a few patients were in two hospitals, and their site is the first.
+- A patient's splits follow the patient; a few patients were in two hospitals, and their site is the
+  first.
 - Tables not found in the source: {missing}.
 """
 _ATTRIBUTION = (
-    "Pollard T, Johnson A, Raffa J, Celi LA, Mark R, Badawi O. The eICU Collaborative Research Database, a freely available\n"
-    "multi-center database for critical care research. Scientific Data 5:180178 (2018)."
+    "Pollard T, Johnson A, Raffa J, Celi LA, Mark R, Badawi O. The eICU Collaborative Research Database,\n"
+    "a freely available multi-center database for critical care research. Scientific Data 5:180178 (2018)."
 )
 _DEMO = (
-    "\nJohnson A, Pollard T, Badawi O, Raffa J. eICU Collaborative Research Database Demo (version 2.0.1), PhysioNet, 2021,\n"
-    "doi:10.13026/4mxk-na84."
+    "\nJohnson A, Pollard T, Badawi O, Raffa J. eICU Collaborative Research Database Demo (version 2.0.1), PhysioNet,\n"
+    "2021, doi:10.13026/4mxk-na84."
 )
-_HOURLY = "\nHourly values: van de Water R et al. Yet Another ICU Benchmark, ICLR 2024, made with ricu from the same database."
+_HOURLY = (
+    "\nHourly values: van de Water R et al. Yet Another ICU Benchmark, ICLR 2024, made with ricu from the same\n"
+    "database."
+)
 _ODBL_TERMS = (
     "This derived database stays under the same licence; the notice is in LICENSE-DATA.txt. Contains\n"
     "information from the eICU Collaborative Research Database Demo, which is made available under the ODbL."
@@ -78,7 +91,7 @@ class Terms(NamedTuple):
 
 
 def licence(src: Path) -> Terms:
-    """Read the terms from the licence file of the source: the demo is under ODbL, the full database is not."""
+    """Read the terms from the licence file of the source: the demo is under ODbL, the full data are not."""
     file = next((path for path in sorted(src.glob("LICENSE*")) if path.is_file()), None)
     text = "" if file is None else file.read_text(encoding="utf-8", errors="replace")
     if "Open Database License" in text:
@@ -91,8 +104,8 @@ def licence(src: Path) -> Terms:
 def readme(terms: Terms, summary: dict[str, Any]) -> str:
     """Return the README of a converted folder."""
     counts = (
-        f"{summary['patients']:,} patients, {summary['hospital_stays']:,} hospital stays, {summary['unit_stays']:,} unit "
-        f"stays, {summary['hospitals']:,} hospitals, {summary['events']:,} events."
+        f"{summary['patients']:,} patients, {summary['hospital_stays']:,} hospital stays, "
+        f"{summary['unit_stays']:,} unit stays, {summary['hospitals']:,} hospitals, {summary['events']:,} events."
     )
     attribution = (
         _ATTRIBUTION + (_DEMO if terms.demo else "") + (_HOURLY if "yaib" in summary["tables"] else "")

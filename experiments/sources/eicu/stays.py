@@ -55,9 +55,9 @@ _NEEDED = (
 def read_stays(path: Path, patients_per_shard: int) -> pl.DataFrame:
     """Read the patient table and place every unit stay on its patient's calendar.
 
-    Adds to the table: stay, subject_id (1, 2, ... in the order of uniquepid, which is dropped), shard, age_years,
-    site, admitted (unit admission), opened and closed (first and last moment of the hospital stay), left_hospital,
-    and `ordered`: whether all that precedes the stay on the calendar is known to have preceded it.
+    Adds to the table: stay, subject_id (1, 2, ... in the order of uniquepid, which is dropped), shard,
+    age_years, site, admitted (unit admission), opened and closed (first and last moment of the hospital stay),
+    left_hospital, and `ordered`: whether all that precedes the stay on the calendar is known to have preceded it.
 
     Raises:
         UsageError: a column or key is missing, or a stay is there twice.
@@ -110,7 +110,7 @@ def _on_calendar(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def _hospital_stays(stays: pl.DataFrame) -> pl.DataFrame:
-    """Return one row a hospital stay; minutes count from hospital admission (unit admission may precede it)."""
+    """Return one row a hospital stay, minutes from hospital admission (unit admission may precede it)."""
     unit = -pl.col("hospitaladmitoffset")
     return stays.group_by("subject_id", "patienthealthsystemstayid").agg(
         year=pl.col("hospitaldischargeyear").min(),
@@ -128,8 +128,8 @@ def _hospital_stays(stays: pl.DataFrame) -> pl.DataFrame:
 def _in_order(hospital: pl.DataFrame) -> pl.DataFrame:
     """Sort by year of discharge and age. Among stays alike in both only the first may be predicted for.
 
-    That one has a unit stay of more than a day if any has, and is otherwise arbitrary (the lowest id): it must not
-    depend on the outcome. Those after it may in truth have preceded it and the other way round.
+    That one has a unit stay of more than a day if any has, and is otherwise arbitrary (the lowest id): it must
+    not depend on the outcome. Those after it may in truth have preceded it and the other way round.
     """
     subject = "subject_id"
     known_year = pl.when(pl.col("year").is_null().any().over(subject)).then(0).otherwise(pl.col("year"))
@@ -146,7 +146,7 @@ def _in_order(hospital: pl.DataFrame) -> pl.DataFrame:
 
 
 def _anchors(hospital: pl.DataFrame) -> list[datetime]:
-    """Return the admission of each hospital stay: 1 January of its year, or later, 60 days after the stay before."""
+    """Return when each hospital stay begins: 1 January of its year, or 60 days after the stay before."""
     anchors: list[datetime] = []
     subject, free = -1, datetime.min
     for each in hospital.select("subject_id", "year", "start", "end").iter_rows():
@@ -164,8 +164,8 @@ def _anchors(hospital: pl.DataFrame) -> list[datetime]:
 def dated(events: pl.DataFrame, stays: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Give events of stays a subject, time and site; return them and how many were left out.
 
-    Times before the hospital stay are typing errors or facts of before and become its first moment; an event more
-    than 30 days after its end is left out. So no event falls into another hospital stay.
+    Times before the hospital stay are typing errors or facts of before and become its first moment; an event
+    more than 30 days after its end is left out. So no event falls into another hospital stay.
     """
     wanted = stays.select("stay", "subject_id", "site", "admitted", "opened", "closed")
     table = events.join(wanted, on="stay").with_columns(
@@ -178,7 +178,7 @@ def dated(events: pl.DataFrame, stays: pl.DataFrame) -> tuple[pl.DataFrame, int]
 
 
 def stay_events(stays: pl.DataFrame) -> pl.DataFrame:
-    """Return what the patient table tells: static facts, what is known at admission, and outcomes at discharge.
+    """Return what the patient table tells: static facts, what is known at admission, outcomes at discharge.
 
     Shape:
         columns subject_id, site, time (null: static), code, numeric_value, unit.

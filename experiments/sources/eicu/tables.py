@@ -39,9 +39,9 @@ class Parts:
 class Table:
     """A table of the release: the columns needed, rows made small, and events made of a shard's rows.
 
-    `rows` takes a piece of the table and returns what is kept of it, with the column `stay`. `events` takes the parts
-    of a shard and returns the columns stay, offset (minutes from unit admission at which the fact was available),
-    code, and where known value, unit and text.
+    `rows` takes a piece of the table and returns what is kept of it, with the column `stay`. `events` takes the
+    parts of a shard and returns the columns stay, offset (minutes from unit admission at which the fact was
+    available), code, and where known value, unit and text.
     """
 
     name: str
@@ -102,7 +102,7 @@ def lay_pieces_apart(
     stays: pl.DataFrame,
     folder: Path,
 ) -> dict[str, int]:
-    """Write the rows kept of each piece to the shards of their patients; rows of unknown stays are left out."""
+    """Write what is kept of each piece to its patients' shards; rows of unknown stays are left out."""
     shards = stays.select("stay", "shard")
     writers: dict[int, Any] = {}
     counts = {"rows": 0, "kept": 0}
@@ -125,10 +125,10 @@ def lay_pieces_apart(
 
 
 def _check_header(path: Path, columns: Mapping[str, Kind]) -> None:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    binary = gzip.open if path.suffix.lower() == ".gz" else open
     try:
-        with opened as file:
-            header = next(csv.reader(file), [])
+        with binary(path, "rb") as file:
+            header = next(csv.reader([file.readline().decode("utf-8-sig")]), [])
     except (OSError, EOFError, UnicodeDecodeError):
         raise UsageError(f"{path}: not readable as a CSV file") from None
     for name in columns:

@@ -83,7 +83,7 @@ def write_events(folder: Path, shard: int, events: pl.DataFrame, extra: Sequence
 def write_codes(
     folder: Path, codes: Iterable[str], descriptions: Mapping[str, str], parents: Mapping[str, Sequence[str]]
 ) -> int:
-    """Write `metadata/codes.parquet`: the codes, and all their ancestors as rows of their own; return its rows."""
+    """Write `metadata/codes.parquet`, the codes and all their ancestors each in a row; return the number."""
     waiting, known = list(codes), set[str]()
     while waiting:
         code = waiting.pop()
@@ -139,7 +139,7 @@ def write_labels(
 
 
 def write_dataset(folder: Path, **about: Any) -> None:
-    """Write `metadata/dataset.json`; `about` gives dataset_name, dataset_version, license and extension columns."""
+    """Write `metadata/dataset.json`; `about` has dataset_name, dataset_version, license, extension columns."""
     fixed = {
         "etl_name": "ehrfusion",
         "etl_version": "1",
