@@ -29,13 +29,13 @@ class CodeEvents(NamedTuple):
         values: (N,) float32, NaN where an event has no value.
     """
 
-    codes: Sequence[str]
+    codes: Sequence[str] | NDArray[np.object_]
     days: NDArray[np.float32]
     values: NDArray[np.float32]
 
 
 class Note(NamedTuple):
-    """A text, how many days before the prediction time it became available, and its kind (`NOTE//...` without prefix)."""
+    """A text, how many days before the prediction it became available, and its kind (the code without `NOTE//`)."""
 
     text: str
     days: float

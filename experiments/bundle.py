@@ -69,9 +69,7 @@ class Predictor:
         return np.concatenate(parts)
 
     @torch.no_grad()
-    def _predict(
-        self, records: list[Record], on_unreadable: Callable[[Path], None] | None
-    ) -> NDArray[np.float32]:
+    def _predict(self, records: list[Record], on_unreadable: Callable[[Path], None] | None) -> NDArray[np.float32]:
         from experiments.device import move
 
         inputs = {
@@ -127,9 +125,7 @@ def save_bundle(
         (temporary / MODEL).write_text(json.dumps(description, indent=1), encoding="utf-8")
         (temporary / CARD).write_text(model_card(description), encoding="utf-8")
         sums = {name: _sha256(temporary / name) for name in (WEIGHTS, MODEL, CARD)}
-        (temporary / MANIFEST).write_text(
-            json.dumps({"format": FORMAT, "sha256": sums}, indent=1), encoding="utf-8"
-        )
+        (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=1), encoding="utf-8")
         _replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -157,9 +153,7 @@ def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:
         load_model(model, str(folder / WEIGHTS))
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(
-            f"{folder / WEIGHTS}: does not fit the model this version builds ({reason})"
-        ) from None
+        raise UsageError(f"{folder / WEIGHTS}: does not fit the model this version builds ({reason})") from None
     where = torch.device(device)
     contract, metrics = description["contract"], description["metrics"]
     return Predictor(model.eval().to(where), architecture, task, preprocessors, contract, metrics, where)
@@ -198,9 +192,7 @@ def verify(folder: Path) -> None:
         if not (folder / name).is_file():
             raise UsageError(f"{folder / name}: missing from the bundle")
         if _sha256(folder / name) != sums[name]:
-            raise UsageError(
-                f"{folder / name}: differs from the bundle's manifest (sha256); do not trust this bundle"
-            )
+            raise UsageError(f"{folder / name}: differs from the bundle's manifest (sha256); do not trust this bundle")
 
 
 def _collate(preprocessor: Any, records: list[Record], on_unreadable: Callable[[Path], None] | None) -> Any:

@@ -97,9 +97,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
             rows.append((name, _number(each), interval))
     if not rows:
         return "Not evaluated."
-    return (
-        _table(("metric", "value", "95% interval"), rows) + "\n\nIntervals, where given, are over patients."
-    )
+    return _table(("metric", "value", "95% interval"), rows) + "\n\nIntervals, where given, are over patients."
 
 
 def _table(head: tuple[str, ...], rows: list[Any]) -> str:

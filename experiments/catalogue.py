@@ -17,9 +17,7 @@ def render_catalogue(name: str | None) -> Any:
     Raises:
         UsageError: no component has that name.
     """
-    found = [
-        (kind, each, component) for kind, each, component in _all() if name in (None, each, f"{kind}.{each}")
-    ]
+    found = [(kind, each, component) for kind, each, component in _all() if name in (None, each, f"{kind}.{each}")]
     if not found:
         raise unknown("component", str(name), [each for _, each, _ in _all()])
     if name is None:
@@ -38,9 +36,7 @@ def _all() -> Iterator[tuple[str, str, type]]:
 def _table(found: list[tuple[str, str, type]]) -> Any:
     from rich.table import Table
 
-    table = Table(
-        "kind", "name", "what it computes", "reference", "searched hyperparameters", show_lines=False
-    )
+    table = Table("kind", "name", "what it computes", "reference", "searched hyperparameters", show_lines=False)
     for kind, name, component in found:
         searched = ", ".join(each.name for each in hyperparameters(component).values() if each.range)
         table.add_row(kind, name, _summary(component), _reference(component), searched)

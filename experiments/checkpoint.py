@@ -26,9 +26,7 @@ class Checkpoint:
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Return the tensors whose names start with `prefix.`, without it."""
         start = prefix + "."
-        return {
-            name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)
-        }
+        return {name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)}
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Verbs = argparse._SubParsersAction  # type: ignore[type-arg]
+Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _demo(verbs: Verbs) -> None:
@@ -62,15 +63,11 @@ def _demo(verbs: Verbs) -> None:
 def _data(verbs: Verbs) -> None:
     data = verbs.add_parser("data", help="write, convert and check data folders (MEDS 0.4)")
     kinds = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
-    synthetic = kinds.add_parser(
-        "synthetic", help="a folder with planted causes, so that the best score is known"
-    )
+    synthetic = kinds.add_parser("synthetic", help="a folder with planted causes, so that the best score is known")
     synthetic.add_argument("out", type=Path)
     synthetic.add_argument("--patients", type=int, default=2000)
     synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument(
-        "--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed"
-    )
+    synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed")
     synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
     synthetic.add_argument("--note-missing", type=float, default=0.3)
     synthetic.add_argument("--image-missing", type=float, default=0.5)
@@ -92,9 +89,7 @@ def _data(verbs: Verbs) -> None:
     covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
     covid.add_argument("source", type=Path)
     covid.add_argument("out", type=Path)
-    covid.add_argument(
-        "--keep-finding", action="store_true", help="do not mask the finding's name in the notes"
-    )
+    covid.add_argument("--keep-finding", action="store_true", help="do not mask the finding's name in the notes")
     covid.add_argument("--seed", type=int, default=0)
     _overwrite(covid)
     covid.set_defaults(run="data_covid_cxr")
@@ -114,9 +109,7 @@ def _study_verbs(verbs: Verbs) -> None:
     _runs(search)
     _overrides(search)
     search.set_defaults(run="search")
-    compare = verbs.add_parser(
-        "compare", help="compare fusion strategies on the held-out split, with intervals"
-    )
+    compare = verbs.add_parser("compare", help="compare fusion strategies on the held-out split, with intervals")
     compare.add_argument("study", help="a study that was searched, or a YAML file")
     compare.add_argument("--by", choices=("fusion",), default="fusion")
     compare.add_argument("--seeds", type=int, default=None)
@@ -131,9 +124,7 @@ def _study_verbs(verbs: Verbs) -> None:
 
 
 def _model_verbs(verbs: Verbs) -> None:
-    register = verbs.add_parser(
-        "register", help="retrain the best, evaluate once on the held-out split, register"
-    )
+    register = verbs.add_parser("register", help="retrain the best, evaluate once on the held-out split, register")
     register.add_argument("study")
     register.add_argument("--name", required=True, help="name of the registered model")
     register.add_argument("--top", type=int, default=3, help="architectures to retrain")
@@ -146,9 +137,7 @@ def _model_verbs(verbs: Verbs) -> None:
     predict.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
     predict.add_argument("folder", type=Path)
     predict.add_argument("-o", "--out", type=Path, required=True)
-    predict.add_argument(
-        "--labels", default=None, help="label file that gives the prediction times (and truths)"
-    )
+    predict.add_argument("--labels", default=None, help="label file that gives the prediction times (and truths)")
     _runs(predict)
     predict.set_defaults(run="predict")
 
@@ -169,9 +158,7 @@ def _other_verbs(verbs: Verbs) -> None:
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)"
-    )
+    parser.add_argument("--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)")
 
 
 def _overwrite(parser: argparse.ArgumentParser) -> None:
@@ -179,9 +166,7 @@ def _overwrite(parser: argparse.ArgumentParser) -> None:
 
 
 def _overrides(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="e.g. search.trials=50 training.lr=1e-3"
-    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. search.trials=50 training.lr=1e-3")
 
 
 if __name__ == "__main__":

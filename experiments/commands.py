@@ -33,9 +33,7 @@ def data_synthetic(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
-    say(
-        f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}"
-    )
+    say(f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}")
     return 0
 
 
@@ -112,9 +110,7 @@ def compare(arguments: Namespace) -> int:
     from experiments.comparing import compare_config
 
     config = config_or_study(arguments)
-    comparison, folder = compare_config(
-        config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers
-    )
+    comparison, folder = compare_config(config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers)
     console().print(comparison.render())
     say(f"wrote {folder}/comparison.csv, .json, .png and .html")
     return 0

@@ -75,7 +75,9 @@ def chosen(config: Config) -> tuple[Architecture, TrainingConfig]:
 
     best = finalists(load_study(config), 1)
     if not best:
-        raise UsageError(f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status")
+        raise UsageError(
+            f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status"
+        )
     _, candidate = best[0]
     return candidate.architecture, trial_training(config.training, candidate)
 
@@ -100,7 +102,9 @@ def run_job(settings: Mapping[str, Any]) -> str:
     """Train one strategy with one seed, predict the held-out split and return the file with the predictions."""
     config = parse_config(settings["config"])
     store = open_store(config)
-    key = json.dumps([settings["architecture"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True)
+    key = json.dumps(
+        [settings["architecture"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True
+    )
     parts = [key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
     path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
     if path.is_file():
@@ -160,7 +164,7 @@ def _about(
     if events and min(events["events"], len(rows) - events["events"]) < 50:
         warnings.append(f"only {events['events']} events among {len(rows)} held-out rows: the intervals are wide")
     return {
-        "title": f"{config.name}: held-out split, {len(rows)} predictions, {count} seeds, {config.compare.resamples} resamples of patients",
+        "title": f"{config.name}: {len(rows)} held-out predictions, {count} seeds, {config.compare.resamples} resamples",
         "name": config.name,
         "rows": len(rows),
         "patients": len(np.unique(store.cohort.subject_ids[rows])),
@@ -207,9 +211,13 @@ def _log(config: Config, comparison: Comparison, files: Sequence[Path]) -> None:
     tags = {name: comparison.about[name] for name in ("data_fingerprint", "split_fingerprint", "git_commit")}
     try:
         connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
-        log_comparison(connection, f"{config.name} comparison", rows, files, tags=tags, parent=_study_run(config, connection))
+        log_comparison(
+            connection, f"{config.name} comparison", rows, files, tags=tags, parent=_study_run(config, connection)
+        )
     except Exception as error:  # whatever MLflow and the network raise
-        logging.getLogger("ehrfusion").warning("the comparison is in its folder, but not in MLflow: %s", first_line(error))
+        logging.getLogger("ehrfusion").warning(
+            "the comparison is in its folder, but not in MLflow: %s", first_line(error)
+        )
 
 
 def _study_run(config: Config, connection: Connection) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -35,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the first strategy is than the second, on the same resampled patients."""
+    """The first strategy's metric minus the second's, on the same resampled patients."""
 
     first: str
     second: str
@@ -60,7 +61,10 @@ class Comparison:
     def ranking(self) -> list[Row]:
         """Return the rows of the primary metric, best first."""
         mine = [row for row in self.rows if row.metric == self.metric]
-        return sorted(mine, key=lambda row: row.value, reverse=self.higher_is_better)
+        worst = -math.inf if self.higher_is_better else math.inf
+        return sorted(
+            mine, key=lambda row: row.value if math.isfinite(row.value) else worst, reverse=self.higher_is_better
+        )
 
     def best(self, kind: str) -> Row | None:
         """Return the best strategy of a kind ("fusion" or "modality") by the primary metric."""
@@ -100,18 +104,20 @@ class Comparison:
         """Return rich tables: the metrics of each strategy, and differences from the best."""
         from rich.console import Group
         from rich.table import Table
+        from rich.text import Text
 
         names = list(dict.fromkeys(row.metric for row in self.rows))
         table = Table("strategy", *names, title=self.about.get("title"))
         for ranked in self.ranking():
             cells = {row.metric: row for row in self.rows if row.strategy == ranked.strategy}
             label = ranked.strategy if ranked.kind == "fusion" else f"[dim]{ranked.strategy} only[/dim]"
-            table.add_row(label, *(_with_interval(cells[name]) if name in cells else "" for name in names))
+            table.add_row(label, *(_in_two_lines(cells[name]) if name in cells else "" for name in names))
         gaps = Table("first", "second", f"difference in {self.metric}", "p", "p (Holm)")
         for each in self.differences:
             span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
             gaps.add_row(each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}")
-        return Group(table, gaps, self.verdict(), *self.about.get("warnings", ()))
+        notes = [self.verdict(), *self.about.get("warnings", ())]
+        return Group(table, gaps, *(Text(note) for note in notes))
 
 
 def compare_predictions(
@@ -168,7 +174,7 @@ def _row(
     values = [metric(target, each) for each in found]
     distribution = np.mean([metric_distribution(metric, target, each, drawn) for each in found], axis=0)
     span = interval(float(np.mean(values)), distribution)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
     return Row(strategy, kind, metric.name, span.value, span.low, span.high, spread, tuple(values)), distribution
 
 
@@ -192,6 +198,10 @@ def _differences(
 
 def _with_interval(row: Row) -> str:
     return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
+
+
+def _in_two_lines(row: Row) -> str:
+    return f"{row.value:.3f}\n({row.low:.3f} to {row.high:.3f})"
 
 
 def _finite(value: Any) -> Any:

@@ -185,7 +185,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     text, where = _read(source)
     try:
-        data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader that knows 1e-3
+        data = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise UsageError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
@@ -215,9 +215,7 @@ def _read(source: str | Path) -> tuple[str, str]:
     if path.is_file():
         return path.read_text(encoding="utf-8"), str(path)
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and path.stem in config_names():
-        return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(
-            encoding="utf-8"
-        ), path.stem
+        return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(encoding="utf-8"), path.stem
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise UsageError(f"no such file: {path}")
     raise unknown("configuration", str(source), config_names())
@@ -232,7 +230,7 @@ def _override(data: dict[str, Any], text: str) -> None:
         data = data.setdefault(name, {})
         if not isinstance(data, dict):
             raise UsageError(f"override '{path}': '{name}' holds a value, not a mapping")
-    data[last] = yaml.load(value, _Loader)  # noqa: S506
+    data[last] = yaml.load(value, _Loader)
 
 
 def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
@@ -257,9 +255,7 @@ def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     for part in loc[:-1]:
         annotation = model.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next(
-            (each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None
-        )
+        model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
         if model is None:
             return []
     prefix = "".join(f"{part}." for part in loc[:-1])

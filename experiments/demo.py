@@ -7,8 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.comparing import compare_config
 from experiments.commands import console, say
+from experiments.comparing import compare_config
 from experiments.config import StudyConfig, load_config
 from experiments.data.check import check, render
 from experiments.plots import forest_png

@@ -163,9 +163,7 @@ def torchvision_check(needs: Sequence[str]) -> Check:
     advice = f"; this torchvision needs torch {wanted}" if wanted else ""
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it crashed"])[-1][:160]
-        return Check(
-            "torchvision", "fail", f"does not work with torch {package_version('torch')}: {last}{advice}"
-        )
+        return Check("torchvision", "fail", f"does not work with torch {package_version('torch')}: {last}{advice}")
     torch, torchvision = done.stdout.split()[:2]
     return pair_check(torch, torchvision, wanted)
 

@@ -184,7 +184,9 @@ def _should_end(asked: _Asked, crashes: int, seconds: float | None, started: flo
     return "budget" if seconds is not None and time.monotonic() - started > seconds else "complete"
 
 
-def _restart(engine: Engine, ended: list[tuple[int, str, int]], trials: Sequence[FrozenTrial], *, unlimited: bool) -> None:
+def _restart(
+    engine: Engine, ended: list[tuple[int, str, int]], trials: Sequence[FrozenTrial], *, unlimited: bool
+) -> None:
     """Start ended workers again while there is work for them."""
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     for slot, _, code in ended:

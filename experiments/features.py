@@ -84,9 +84,7 @@ def _open(encoder: Any, plan: Preparation, store: Store, split: str, device: tor
     parts = [backbone_digest(encoder.backbone()), store.fingerprint(plan), split, type(encoder).__name__]
     path = store.cache / f"features-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.safetensors"
     if not path.exists():
-        _compute(
-            encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device
-        )
+        _compute(encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device)
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in ("values", "offsets", "position")}
     return FeatureSource(Packed({"values": tensors["values"]}, tensors["offsets"]), tensors["position"])

@@ -11,8 +11,8 @@ from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
 from experiments.data.store import Store
 from experiments.features import feature_source
-from fusion.component import Architecture, UsageError, build, find, unknown
 from fusion import FUSIONS, FusionModel
+from fusion.component import Architecture, UsageError, build, find, unknown
 
 Preprocess = Mapping[str, Mapping[str, Any]]
 

@@ -24,9 +24,7 @@ class JobFailure:
 
 def default_workers() -> int:
     """Return how many processes to use when nobody says: one a core this process may use, at most 2."""
-    return max(
-        1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    )
+    return max(1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def run_jobs(

@@ -17,7 +17,14 @@ class LiveView:
     """Shows progress, the best so far, how trials stand and the time left. Use as a context manager."""
 
     def __init__(
-        self, title: str, metric: str, maximise: bool, trials: int | None, seconds: float | None, *, enabled: bool = True
+        self,
+        title: str,
+        metric: str,
+        maximise: bool,
+        trials: int | None,
+        seconds: float | None,
+        *,
+        enabled: bool = True,
     ) -> None:
         self.title, self.metric, self.maximise = title, metric, maximise
         self.trials, self.seconds, self.enabled = trials, seconds, enabled
@@ -35,7 +42,9 @@ class LiveView:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -62,7 +71,9 @@ class LiveView:
         here = done - self.done_before
         return passed / here * (self.trials - done) if self.trials and here else None
 
-    def _render(self, trials: Sequence[FrozenTrial], counts: dict[str, int], done: int, best: FrozenTrial | None) -> Any:
+    def _render(
+        self, trials: Sequence[FrozenTrial], counts: dict[str, int], done: int, best: FrozenTrial | None
+    ) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -90,7 +101,7 @@ def best_trial(trials: Sequence[FrozenTrial], maximise: bool) -> FrozenTrial | N
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
     if not complete:
         return None
-    return max(complete, key=lambda trial: trial.value if maximise else -trial.value)  # type: ignore[arg-type,return-value]
+    return max(complete, key=lambda trial: float(trial.value or 0.0) * (1 if maximise else -1))
 
 
 def describe(trial: FrozenTrial) -> str:

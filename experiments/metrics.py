@@ -127,11 +127,7 @@ def r2(target: Array, prediction: Array, weight: Array) -> float:
     """Share of the target's variance that is explained."""
     centre = _mean(target, weight)
     total = _mean((target.astype(np.float64) - centre) ** 2, weight)
-    return (
-        float("nan")
-        if total <= 0
-        else 1 - _mean((prediction.astype(np.float64) - target) ** 2, weight) / total
-    )
+    return float("nan") if total <= 0 else 1 - _mean((prediction.astype(np.float64) - target) ** 2, weight) / total
 
 
 METRICS: Mapping[str, Metric] = {

@@ -42,9 +42,7 @@ def trial_training(base: TrainingConfig, candidate: Candidate) -> TrainingConfig
     return TrainingConfig.model_validate({**base.model_dump(), **candidate.training})
 
 
-def _run(
-    config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHandle, checkpoint: Path
-) -> float:
+def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHandle, checkpoint: Path) -> float:
     limit = config.search.trial_seconds
     deadline = time.monotonic() + limit if limit else None
 
@@ -54,9 +52,7 @@ def _run(
         return trial.should_stop()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        trial.report(
-            epoch, metrics["score"], {k: v for k, v in metrics.items() if k not in ("score", "epoch")}
-        )
+        trial.report(epoch, metrics["score"], {k: v for k, v in metrics.items() if k not in ("score", "epoch")})
 
     try:
         fit = train(

@@ -45,13 +45,9 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
         colour = COLOURS[0] if row.kind == "fusion" else COLOURS[1]
-        axes.plot(
-            [row.low, row.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round", zorder=2
-        )
+        axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round", zorder=2)
         below = [place - 0.24] * len(row.seeds)
-        axes.plot(
-            row.seeds, below, "o", color=colour, alpha=0.55, markersize=3.5, markeredgewidth=0, zorder=3
-        )
+        axes.plot(row.seeds, below, "o", color=colour, alpha=0.55, markersize=3.5, markeredgewidth=0, zorder=3)
         axes.plot([row.value], [place], "o", color=colour, markersize=8, zorder=4)
         defined = math.isfinite(row.value)
         label = f"{row.value:.3f}  ({row.low:.3f} to {row.high:.3f})" if defined else "not defined"
@@ -249,8 +245,7 @@ def metric_name(name: str) -> str:
 def _component(spec: Mapping[str, Any]) -> str:
     settings = {name: value for name, value in spec.items() if name != "name"}
     values = [
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in settings.items()
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
     ]
     return ", ".join(values)
 

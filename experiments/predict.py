@@ -161,9 +161,7 @@ def _predict(
             for _, record in chunk:
                 watch.see(record)
                 advance()
-            found[rows] = predictor.predict_records(
-                (record for _, record in chunk), batch_size, on_unreadable
-            )
+            found[rows] = predictor.predict_records((record for _, record in chunk), batch_size, on_unreadable)
     return found
 
 
@@ -179,9 +177,7 @@ def _last_times(dataset: Dataset) -> pl.DataFrame:
     table = pl.concat(parts).group_by("subject_id").agg(pl.col("prediction_time").max()).sort("subject_id")
     latest = pl.col("prediction_time").max()
     epoch = pl.lit(0).cast(pl.Datetime("us"))
-    return table.select(
-        pl.col("subject_id").cast(pl.Int64), pl.coalesce(pl.col("prediction_time"), latest, epoch)
-    )
+    return table.select(pl.col("subject_id").cast(pl.Int64), pl.coalesce(pl.col("prediction_time"), latest, epoch))
 
 
 def _labelled(dataset: Dataset, labels: str, task: Task) -> pl.DataFrame:

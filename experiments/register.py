@@ -68,7 +68,9 @@ class Registration:
         choice = Table("trial", "architecture", f"tuning {self.metric}, fresh seeds", "", title="retrained")
         for each in self.candidates:
             scores = f"{each.mean:.4f} (" + ", ".join(f"{score:.4f}" for score in each.scores) + ")"
-            choice.add_row(str(each.trial), short(each.candidate.architecture), scores, "chosen" if each is self.winner else "")
+            choice.add_row(
+                str(each.trial), short(each.candidate.architecture), scores, "chosen" if each is self.winner else ""
+            )
         title = f"{self.name} version {self.version} ({', '.join(self.aliases)}): held out, evaluated once"
         table = Table("metric", "value", "95% interval", title=title)
         for metric, found in self.held_out.items():
@@ -114,9 +116,7 @@ def register_study(
     if promote:
         registry.promote(connection, name)
         aliases.append("champion")
-    return Registration(
-        name, registered.version, tuple(aliases), metric.name, retrained, winner, held_out, bundle
-    )
+    return Registration(name, registered.version, tuple(aliases), metric.name, retrained, winner, held_out, bundle)
 
 
 def retrain_job(settings: Mapping[str, Any]) -> tuple[float, str]:
@@ -141,7 +141,12 @@ def _retrain(
     if not chosen:
         raise UsageError(f"study '{config.name}' has no finished trial; see: ehrfusion search {config.name} --status")
     jobs = [
-        {"config": config.model_dump(mode="json"), "candidate": candidate.to_dict(), "seed": _FRESH + seed, "name": config.name}
+        {
+            "config": config.model_dump(mode="json"),
+            "candidate": candidate.to_dict(),
+            "seed": _FRESH + seed,
+            "name": config.name,
+        }
         | {"folder": str(config.folder / "register" / f"{candidate.key}-{seed}")}
         for _, candidate in chosen
         for seed in range(seeds)
@@ -168,7 +173,11 @@ def _evaluate_once(
     rows = store.cohort.rows("held_out")
     found = squeeze_outputs(store.task, predict_rows(predictor.model, plans, store, rows))
     held_out = evaluate_predictions(
-        store.task, store.cohort.targets[rows], store.cohort.subject_ids[rows], found, resamples=config.compare.resamples
+        store.task,
+        store.cohort.targets[rows],
+        store.cohort.subject_ids[rows],
+        found,
+        resamples=config.compare.resamples,
     )
     _write_look(config.folder / "held_out.jsonl", name, winner, held_out)
     metrics = {key: {"value": each.value, "low": each.low, "high": each.high} for key, each in held_out.items()}

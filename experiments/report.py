@@ -75,11 +75,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         "<h2>How it was done</h2>",
         "<p>Every strategy has the same encoders, patients, splits, seeds and budget. The held-out split "
         "served for this comparison only; no weights, epoch, setting or architecture was chosen on it.</p>",
-        *(
-            [f"<figure>{architecture_svg(about['architecture'])}</figure>"]
-            if about.get("architecture")
-            else []
-        ),
+        *([f"<figure>{architecture_svg(about['architecture'])}</figure>"] if about.get("architecture") else []),
         facts(
             {
                 "budget of a run": about.get("budget"),
@@ -109,8 +105,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            f"<td class='number'>{_text(cell)}</td>" if _numeric(cell) else f"<td>{_text(cell)}</td>"
-            for cell in row
+            f"<td class='number'>{_text(cell)}</td>" if _numeric(cell) else f"<td>{_text(cell)}</td>" for cell in row
         )
         + "</tr>"
         for row in rows
@@ -137,9 +132,7 @@ def image(png: bytes, description: str) -> str:
 def _architecture(architecture: Mapping[str, Any] | None) -> str:
     if not architecture:
         return ""
-    encoders = ", ".join(
-        f"{modality}: {_component(spec)}" for modality, spec in architecture["encoders"].items()
-    )
+    encoders = ", ".join(f"{modality}: {_component(spec)}" for modality, spec in architecture["encoders"].items())
     return f"{encoders}; fusion: {_component(architecture['fusion'])}; width {architecture['dim']}"
 
 

@@ -58,7 +58,9 @@ class SearchResult:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
         lines = [f"{self.name}: {_ENDINGS[self.ending]} ({counts})"]
         if self.best is not None:
-            lines.append(f"best tuning {self.metric} {self.best.value:.4f}: trial {self.best.number}, {describe(self.best)}")
+            lines.append(
+                f"best tuning {self.metric} {self.best.value:.4f}: trial {self.best.number}, {describe(self.best)}"
+            )
         else:
             lines.append("no trial finished; the reasons are in the report")
         lines.append(f"report: {self.report}")
@@ -95,7 +97,12 @@ def run_search(
     if config.search.trials is not None:
         issue_tickets(study, config.search.trials)
     view = LiveView(
-        config.name, metric.name, metric.higher_is_better, config.search.trials, _seconds_left(config, study), enabled=live
+        config.name,
+        metric.name,
+        metric.higher_is_better,
+        config.search.trials,
+        _seconds_left(config, study),
+        enabled=live,
     )
     ending = _supervise(config, study, workers or config.search.workers, view, tracker)
     return _finish(config, study, ending, tracker)
@@ -108,7 +115,9 @@ def study_status(config: StudyConfig) -> str:
     best = best_trial(study.get_trials(deepcopy=False), study.direction == optuna.study.StudyDirection.MAXIMIZE)
     lines = [f"{config.name}: {counts or 'no trials yet'}"]
     if best is not None:
-        lines.append(f"best tuning {study.user_attrs['metric']} {best.value:.4f}: trial {best.number}, {describe(best)}")
+        lines.append(
+            f"best tuning {study.user_attrs['metric']} {best.value:.4f}: trial {best.number}, {describe(best)}"
+        )
     return "\n".join(lines)
 
 
@@ -316,4 +325,3 @@ def _save_config(config: StudyConfig) -> None:
 def _forget(config: StudyConfig) -> None:
     for name in ("checkpoints", "workers", "compare", "register"):
         shutil.rmtree(config.folder / name, ignore_errors=True)
-

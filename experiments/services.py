@@ -35,9 +35,7 @@ def tracking_check(uri: str) -> Check:
 
         return probe(uri)
 
-    return _answer(
-        "tracking", redacted(uri), ask, SECONDS + 10.0
-    )  # importing mlflow takes seconds of its own
+    return _answer("tracking", redacted(uri), ask, SECONDS + 10.0)  # importing mlflow takes seconds of its own
 
 
 def storage_check(url: str) -> Check:
@@ -83,7 +81,7 @@ def _database(url: str) -> str:
     return "answers"
 
 
-class _Doubtful(Exception):  # noqa: N818 - a finding, carried out of a check
+class _Doubtful(Exception):
     """Something works but not as it should."""
 
 

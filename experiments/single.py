@@ -43,6 +43,11 @@ def _log(config: ExperimentConfig, fit: Fit, tags: dict[str, str]) -> None:
     from experiments.tracking.single import log_single
 
     connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
-    finals = {"score": fit.score, "seconds": fit.seconds, "parameters": fit.parameters, "peak_memory_mb": fit.peak_memory_mb}
+    finals = {
+        "score": fit.score,
+        "seconds": fit.seconds,
+        "parameters": fit.parameters,
+        "peak_memory_mb": fit.peak_memory_mb,
+    }
     params = {"seed": config.seed, **config.model.model_dump(), **config.training.model_dump()}
     log_single(connection, config.name, params, fit.history, finals, tags)

@@ -35,7 +35,9 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         "<h2>What mattered</h2>",
         *_mattered(study),
         "<h2>Components</h2>",
-        table(["place", "component", "finished trials", f"mean {metric}", f"best {metric}"], _components(trials)),
+        table(
+            ["place", "component", "finished trials", f"mean {metric}", f"best {metric}"], _components(trials, maximise)
+        ),
         *_untried(attributes, trials),
         "<h2>Trials that failed or were pruned early</h2>",
         table(["trial", "what", "why", "epochs"], _failures(trials)),
@@ -96,8 +98,11 @@ def _mattered(study: optuna.Study) -> list[str]:
     return [image(importance_png(found), "importance of each choice")]
 
 
-def _components(trials: Sequence[FrozenTrial]) -> list[list[str]]:
-    return [[place, name, str(count), f"{mean:.4f}", f"{best:.4f}"] for place, name, count, mean, best in component_scores(trials)]
+def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]]:
+    return [
+        [place, name, str(count), f"{mean:.4f}", f"{best:.4f}"]
+        for place, name, count, mean, best in component_scores(trials, maximise)
+    ]
 
 
 def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> list[str]:
@@ -112,7 +117,12 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
     return [
-        [str(trial.number), describe(trial), str(trial.user_attrs.get("failure") or trial.user_attrs.get("pruned_by") or "no reason recorded"), str(len(trial.user_attrs.get("history", ())))]
+        [
+            str(trial.number),
+            describe(trial),
+            str(trial.user_attrs.get("failure") or trial.user_attrs.get("pruned_by") or "no reason recorded"),
+            str(len(trial.user_attrs.get("history", ()))),
+        ]
         for trial in trials
         if trial.state in (TrialState.FAIL, TrialState.PRUNED)
     ]

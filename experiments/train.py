@@ -111,9 +111,7 @@ def train(
     store.prepare(list(plans.values()))
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}
     model = build_model(architecture, fitted, store.task.outputs, training.modality_dropout).to(device)
-    run = _Run(
-        model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device
-    )
+    run = _Run(model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device)
     run.resume(checkpoint)
     run.loop(on_epoch, should_stop, checkpoint)
     model.load_state_dict(run.state.best, strict=False)
@@ -148,14 +146,10 @@ class _Run:
         self.sign = 1.0 if self.metric.higher_is_better else -1.0
         self.rows = {split: store.cohort.rows(split) for split in ("train", "tuning")}
         self.optimizer = _optimizer(model, training, device)
-        self.class_weight = (
-            _class_weight(store, self.rows["train"], device) if training.class_weights else None
-        )
+        self.class_weight = _class_weight(store, self.rows["train"], device) if training.class_weights else None
         self.state = _State()
 
-    def loop(
-        self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None
-    ) -> None:
+    def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
         """Train until the last epoch or until patience runs out."""
         for entry in self.state.history if on_epoch else []:
             on_epoch(int(entry["epoch"]), entry)  # type: ignore[misc]
@@ -192,9 +186,7 @@ class _Run:
             value = self.step(move(batch.inputs, self.device), batch.target.to(self.device))
             total, seen = total + value * len(batch.rows), seen + len(batch.rows)
             if (self.device.type == "cpu" or step % 16 == 0) and not math.isfinite(float(total)):
-                raise NotFinite(
-                    f"the loss is {float(value)} in epoch {self.state.epoch + 1}, step {step + 1}"
-                )
+                raise NotFinite(f"the loss is {float(value)} in epoch {self.state.epoch + 1}, step {step + 1}")
         mean = float(total) / max(1, seen)
         if not math.isfinite(mean):
             raise NotFinite(f"the loss is {mean} in epoch {self.state.epoch + 1}")
@@ -229,9 +221,7 @@ class _Run:
         state.history.append(entry)
         if entry["score"] * self.sign > state.best_score:
             state.best_score, state.best_epoch = entry["score"] * self.sign, state.epoch
-            state.best = {
-                name: each.detach().cpu().clone() for name, each in trainable_state(self.model).items()
-            }
+            state.best = {name: each.detach().cpu().clone() for name, each in trainable_state(self.model).items()}
 
     def save(self, path: Path) -> None:
         """Write everything needed to go on after this epoch."""
@@ -242,8 +232,7 @@ class _Run:
         }
         tensors = {f"{part}.{name}": each for part, items in parts.items() for name, each in items.items()}
         state = {
-            name: getattr(self.state, name)
-            for name in ("epoch", "best_epoch", "best_score", "seconds", "history")
+            name: getattr(self.state, name) for name in ("epoch", "best_epoch", "best_score", "seconds", "history")
         }
         write_checkpoint(path, Checkpoint(tensors, {**state, "seed": self.seed}))
 

@@ -51,7 +51,9 @@ def lives(worker: str) -> bool:
     host, boot, pid, _ = worker.split(":")
     if host != os.uname().nodename:
         return True
-    return boot == boot_id() and psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    return (
+        boot == boot_id() and psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    )
 
 
 def work(text: str, identity: str, signals: Any) -> None:

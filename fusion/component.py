@@ -103,7 +103,7 @@ class Architecture:
 
 def hyperparameters(component: type) -> dict[str, Hyperparameter]:
     """Read a component's hyperparameters, its keyword-only constructor parameters, from its signature."""
-    hints = get_type_hints(component.__init__, include_extras=True)
+    hints = get_type_hints(component.__init__, include_extras=True)  # type: ignore[misc]
     found: dict[str, Hyperparameter] = {}
     for name, parameter in inspect.signature(component).parameters.items():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

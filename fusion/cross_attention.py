@@ -68,9 +68,7 @@ class CrossAttentionFusion(nn.Module):
         state = self.summarise(state, _with_null(mask.unsqueeze(1) & same), context)
         for block in self.cross:
             state = block(state, _with_null(mask.unsqueeze(1) & ~same), context)
-        there = torch.stack([part.mask.any(1) for part in cleaned], dim=1).repeat_interleave(
-            self.queries, dim=1
-        )
+        there = torch.stack([part.mask.any(1) for part in cleaned], dim=1).repeat_interleave(self.queries, dim=1)
         everything = torch.cat([state, null], dim=1)
         view = self.read(self.readout.expand(batch, -1, -1).to(values.dtype), _with_null(there), everything)
         return Fused(self.out(view), view.new_ones(view.shape[:2]))

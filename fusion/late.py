@@ -61,6 +61,4 @@ class LateFusion(nn.Module):
         stacked = torch.where(has.unsqueeze(-1), torch.stack(views, dim=1), self.empty)
         nothing = ~has.any(1, keepdim=True)
         weights = masked_softmax(torch.stack(scores, dim=1), has)
-        return Fused(
-            stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights)
-        )
+        return Fused(stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights))

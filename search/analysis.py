@@ -33,7 +33,7 @@ def importance(study: optuna.Study) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def component_scores(trials: Sequence[FrozenTrial]) -> list[tuple[str, str, int, float, float]]:
+def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tuple[str, str, int, float, float]]:
     """Return place, component, trials, mean and best score of every component that finished a trial."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for trial in trials:
@@ -43,7 +43,10 @@ def component_scores(trials: Sequence[FrozenTrial]) -> list[tuple[str, str, int,
         found["fusion", architecture["fusion"]["name"]].append(trial.value)
         for modality, spec in architecture["encoders"].items():
             found[modality, spec["name"]].append(trial.value)
-    return [(place, name, len(scores), mean(scores), max(scores)) for (place, name), scores in sorted(found.items())]
+    return [
+        (place, name, len(scores), mean(scores), (max if maximise else min)(scores))
+        for (place, name), scores in sorted(found.items())
+    ]
 
 
 def never_tried(space: Space, trials: Sequence[FrozenTrial]) -> list[str]:

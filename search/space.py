@@ -29,9 +29,17 @@ Setting = Any  # a Range, or the value it is pinned to
 class Suggests(Protocol):
     """The part of an Optuna trial that a space needs."""
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """Choose a whole number."""
+        ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """Choose a real number."""
+        ...
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """Choose one of some options."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,9 @@ class Space:
         return total * math.prod(_count(setting) for setting in self.training.values())
 
 
-def _components(value: Any, catalogue: Mapping[str, type], where: str, *, optional: bool) -> dict[str, dict[str, Setting]]:
+def _components(
+    value: Any, catalogue: Mapping[str, type], where: str, *, optional: bool
+) -> dict[str, dict[str, Setting]]:
     """Read the choice of components of one place: a name, a list of names, or a mapping of names to settings."""
     if isinstance(value, str):
         value = [value]
@@ -160,7 +170,7 @@ def _components(value: Any, catalogue: Mapping[str, type], where: str, *, option
         value = {name: {} for name in value}
     if not isinstance(value, Mapping) or not value:
         raise UsageError(f"{where}: expected a name, a list of names or a mapping; got {value!r}")
-    found = {}
+    found: dict[str, dict[str, Setting]] = {}
     for name, settings in value.items():
         if name == NONE and optional:
             found[NONE] = {}
@@ -201,7 +211,11 @@ def _setting(value: Any, kind: Any, where: str) -> Setting:
         raise UsageError(f"{where}: a range is written {{low, high, log}}; got the keys {sorted(value)}")
     if kind not in (int, float):
         raise UsageError(f"{where}: a range needs a number; this is {getattr(kind, '__name__', kind)}")
-    low, high, log = _typed(value["low"], kind, where), _typed(value["high"], kind, where), bool(value.get("log", False))
+    low, high, log = (
+        _typed(value["low"], kind, where),
+        _typed(value["high"], kind, where),
+        bool(value.get("log", False)),
+    )
     if low > high or (log and low <= 0):
         raise UsageError(f"{where}: low ({low}) must be {'positive and ' if log else ''}at most high ({high})")
     limits: Range = Int(low, high, log) if kind is int else Float(low, high, log)

@@ -1,4 +1,4 @@
-"""Study storage that many processes may use at once: Optuna's database storage, made safe on SQLite and under restarts."""
+"""Study storage for many processes: Optuna's database storage, made safe on SQLite and under restarts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ class StudyStorage(RDBStorage):
     Optuna's read-check-write is otherwise not atomic there.
     """
 
-    def __init__(self, url: str, *, tickets_only: bool, on_stale: Callable[[optuna.Study, FrozenTrial], None] | None) -> None:
+    def __init__(
+        self, url: str, *, tickets_only: bool, on_stale: Callable[[optuna.Study, FrozenTrial], None] | None
+    ) -> None:
         self.tickets_only = tickets_only
         sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}

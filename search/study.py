@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import optuna
@@ -28,7 +28,7 @@ class StudySpec:
 
     name: str
     storage: str
-    direction: str
+    direction: Literal["minimize", "maximize"]
     seed: int
     sampler: str = "tpe"
     group: bool = False
@@ -112,7 +112,12 @@ def worker_loop(
 
 
 def _run_trial(
-    study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, trial: optuna.Trial, stop: Callable[[], str]
+    study: optuna.Study,
+    spec: StudySpec,
+    space: Space,
+    objective: Objective,
+    trial: optuna.Trial,
+    stop: Callable[[], str],
 ) -> float:
     handle = TrialHandle(trial, spec.seed, lambda: bool(stop()))
     handle.note(root=handle.root, attempt=handle.attempt, seed=handle.seed)
@@ -193,7 +198,7 @@ def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
     }
-    return {name: 0 for name in names.values()} | Counter(names[trial.state] for trial in last.values())
+    return dict.fromkeys(names.values(), 0) | Counter(names[trial.state] for trial in last.values())
 
 
 def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
@@ -207,7 +212,9 @@ def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
         old, new = study.user_attrs.get(name), attributes.get(name)
         if old is not None and new is not None and old != new:
             detail = f" ({_difference(study.user_attrs, attributes)})" if name == "space_fingerprint" else ""
-            raise UsageError(f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh")
+            raise UsageError(
+                f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh"
+            )
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -220,15 +227,19 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(data, dict) or not data:
         return {prefix: data}
-    return {key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()}
+    return {
+        key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()
+    }
 
 
 def _sampler(spec: StudySpec, seed: int) -> optuna.samplers.BaseSampler:
     if spec.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=spec.startup_trials, **({"group": True, "multivariate": True} if spec.group else {})
-    )
+    if spec.group:
+        return optuna.samplers.TPESampler(
+            seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True
+        )
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup_trials)
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:

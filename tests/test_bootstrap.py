@@ -45,9 +45,7 @@ def test_resamples_are_not_tied_to_data_made_with_the_same_seed() -> None:
         assert drawn[positive].sum() > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "reference"), [("auroc", "roc_auc_score"), ("auprc", "average_precision_score")]
-)
+@pytest.mark.parametrize(("name", "reference"), [("auroc", "roc_auc_score"), ("auprc", "average_precision_score")])
 def test_every_resample_equals_scikit_learn_on_those_rows(name: str, reference: str) -> None:
     target, prediction, subject_ids = cohort(60, 25, seed=1)
     drawn = Resamples.draw(subject_ids, 40, seed=5)
@@ -175,6 +173,4 @@ def test_rows_of_one_patient_do_not_count_as_many_patients() -> None:
     )
     np.testing.assert_allclose(many, one, atol=1e-12)  # copies add no certainty
     naive = Resamples.draw(np.arange(900), 300, 0)
-    assert (
-        metric_distribution(METRICS["auroc"], target[copied], prediction[copied], naive).std() < one.std() / 2
-    )
+    assert metric_distribution(METRICS["auroc"], target[copied], prediction[copied], naive).std() < one.std() / 2

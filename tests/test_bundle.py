@@ -65,10 +65,7 @@ def mixed_records() -> list[Record]:
 def fitted(architecture: Architecture) -> tuple[FusionModel, dict[str, Any], dict[str, Any]]:
     plans = {name: preparation(ENCODERS[name], name, spec) for name, spec in architecture.encoders.items()}
     knowledge = Knowledge()
-    ready = {
-        name: plan.preprocessor.fit(training_records(), knowledge, **plan.options)
-        for name, plan in plans.items()
-    }
+    ready = {name: plan.preprocessor.fit(training_records(), knowledge, **plan.options) for name, plan in plans.items()}
     torch.manual_seed(0)
     return build_model(architecture, ready, TASK.outputs).eval(), ready, plans
 

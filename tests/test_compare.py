@@ -41,12 +41,9 @@ def noisy(hidden: Floats, noise: float, seeds: Sequence[int] = (0, 1, 2)) -> lis
 def planted(resamples: int = 300, **options: Any) -> Comparison:
     target, hidden = patients()
     predictions = {
-        name: noisy(hidden, noise)
-        for name, noise in {"late": 0.2, "early": 0.25, "codes": 2.0, "notes": 4.0}.items()
+        name: noisy(hidden, noise) for name, noise in {"late": 0.2, "early": 0.25, "codes": 2.0, "notes": 4.0}.items()
     }
-    return compare_predictions(
-        BINARY, target, np.arange(300), predictions, KINDS, resamples=resamples, **options
-    )
+    return compare_predictions(BINARY, target, np.arange(300), predictions, KINDS, resamples=resamples, **options)
 
 
 def test_a_planted_difference_is_found_and_said() -> None:
@@ -64,9 +61,7 @@ def test_identical_predictions_differ_by_exactly_nothing() -> None:
     target, hidden = patients(80)
     same = noisy(hidden, 1.0)
     kinds = {"late": "fusion", "codes": "modality"}
-    found = compare_predictions(
-        BINARY, target, np.arange(80), {"late": same, "codes": same}, kinds, resamples=100
-    )
+    found = compare_predictions(BINARY, target, np.arange(80), {"late": same, "codes": same}, kinds, resamples=100)
     (difference,) = found.differences
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
     assert (difference.p, difference.p_holm) == (1.0, 1.0)
@@ -226,9 +221,7 @@ def test_a_comparison_runs_writes_everything_and_does_nothing_twice(
     assert again.to_json() == found.to_json()
 
 
-def test_a_failed_run_is_reported_and_the_others_are_compared(
-    tiny: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_run_is_reported_and_the_others_are_compared(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     def one_fails(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:
         return [JobFailure("its process died"), *here(function, settings[1:])]
 
@@ -265,7 +258,6 @@ def test_one_modality_has_nothing_to_fuse() -> None:
     assert list(found) == ["codes"]
 
 
-@pytest.mark.xfail(strict=True, reason="Comparison.render gives warnings to rich as markup")
 def test_the_terminal_shows_failure_reasons_with_brackets_as_they_are() -> None:
     from rich.console import Console
 

@@ -33,9 +33,7 @@ def test_every_built_in_configuration_loads(name: str) -> None:
     [("1e-3", 1e-3), ("2E4", 2e4), ("1.5e-2", 1.5e-2), ("-3e1", -30.0), (".5e1", 5.0), ("7e+2", 700.0)],
 )
 def test_exponents_are_numbers(tmp_path: Path, text: str, value: float) -> None:
-    config = load_config(
-        write(tmp_path, STUDY + f"training: {{lr: {abs(value)}}}\nseed: 1\n"), [f"space.dim={text}"]
-    )
+    config = load_config(write(tmp_path, STUDY + f"training: {{lr: {abs(value)}}}\nseed: 1\n"), [f"space.dim={text}"])
     assert isinstance(config, StudyConfig)
     assert config.space.dim == value
 

@@ -102,9 +102,7 @@ def test_targets_of_every_type_count_alike(dtype: type) -> None:
     st.integers(0, 2**20),
 )
 @settings(max_examples=25, deadline=None)
-def test_ranked_metrics_equal_scikit_learn_with_ties_and_weights(
-    rows: list[tuple[bool, int]], seed: int
-) -> None:
+def test_ranked_metrics_equal_scikit_learn_with_ties_and_weights(rows: list[tuple[bool, int]], seed: int) -> None:
     target = np.array([float(positive) for positive, _ in rows])
     prediction = np.array([level / 6 for _, level in rows])
     weight = np.random.default_rng(seed).integers(1, 4, len(rows)).astype(float)

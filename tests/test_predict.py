@@ -26,9 +26,7 @@ KNOWLEDGE = Knowledge((Edge("A", "is_a", "ROOT"), Edge("B", "is_a", "ROOT")))
 NEW_YEAR = datetime(2026, 1, 1)
 
 
-def write_bundle(
-    folder: Path, task: Task = BINARY, architecture: Architecture = ARCHITECTURE, **contract: Any
-) -> Path:
+def write_bundle(folder: Path, task: Task = BINARY, architecture: Architecture = ARCHITECTURE, **contract: Any) -> Path:
     note = Note("a cough", 1.0, "admission")
     events = CodeEvents(("A", "B"), np.array([2, 1], np.float32), np.full(2, np.nan, np.float32))
     plans = {name: preparation(ENCODERS[name], name, spec) for name, spec in architecture.encoders.items()}
@@ -64,9 +62,7 @@ def write_folder(folder: Path, events: list[dict[str, Any]] = EVENTS) -> Path:
     (folder / "data").mkdir(parents=True)
     (folder / "labels").mkdir()
     (folder / "metadata").mkdir()
-    (folder / "metadata" / "dataset.json").write_text(
-        json.dumps({"dataset_name": "made up"}), encoding="utf-8"
-    )
+    (folder / "metadata" / "dataset.json").write_text(json.dumps({"dataset_name": "made up"}), encoding="utf-8")
     kinds = {
         "subject_id": pl.Int64,
         "time": pl.Datetime("us"),
@@ -181,9 +177,7 @@ def test_codes_the_model_does_not_know_are_told(bundle: Path, folder: Path, tmp_
 
 
 def test_codes_a_graph_knows_are_known(folder: Path, tmp_path: Path) -> None:
-    model = write_bundle(
-        tmp_path / "model", architecture=Architecture({"graph": Spec("ancestors")}, Spec("early"), 8)
-    )
+    model = write_bundle(tmp_path / "model", architecture=Architecture({"graph": Spec("ancestors")}, Spec("early"), 8))
     done = predict_folder(model, folder, tmp_path / "out.parquet")
     assert done.code_coverage == 0.6
     assert done.nothing == 1  # the patient with a note alone

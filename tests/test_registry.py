@@ -61,9 +61,7 @@ def write_bundle(folder: Path, seed: int = 0) -> Path:
         (Image(image, 1.0, "PA"),),
     )
     plans = {name: preparation(ENCODERS[name], name, spec) for name, spec in ARCHITECTURE.encoders.items()}
-    ready = {
-        name: plan.preprocessor.fit([record] * 4, Knowledge(), **plan.options) for name, plan in plans.items()
-    }
+    ready = {name: plan.preprocessor.fit([record] * 4, Knowledge(), **plan.options) for name, plan in plans.items()}
     torch.manual_seed(seed)
     model = build_model(ARCHITECTURE, ready, TASK.outputs).eval()
     return save_bundle(folder, model, ARCHITECTURE, TASK, ready, plans, CONTRACT, {"auroc": 0.8})
@@ -78,9 +76,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     for seed in (0, 1):
         bundle = write_bundle(folder / f"bundle-{seed}", seed)
         found.append(
-            register(
-                bundle, "death-24h", connection, metrics={"auroc": 0.8 + seed / 100, "ece": float("nan")}
-            )
+            register(bundle, "death-24h", connection, metrics={"auroc": 0.8 + seed / 100, "ece": float("nan")})
         )
     return connection, folder / "bundle-1", found
 
@@ -180,9 +176,7 @@ def test_it_serves_json_with_nulls_and_base64_images(loaded: Any) -> None:
     ]
     answer = client.post("/invocations", json={"dataframe_records": rows})
     assert answer.status_code == 200, answer.text
-    in_process = loaded.predict(
-        pd.DataFrame({"codes": [["A"], None], "images": [[picture(3)], None]}, dtype=object)
-    )
+    in_process = loaded.predict(pd.DataFrame({"codes": [["A"], None], "images": [[picture(3)], None]}, dtype=object))
     np.testing.assert_allclose(
         [each["probability"] for each in answer.json()["predictions"]], in_process["probability"]
     )
@@ -212,9 +206,7 @@ def test_resolving_by_alias_version_and_folder(fresh: Connection, registry: Regi
     promote(fresh, "death-24h", 1)
     champion = resolve("models:/death-24h@champion", fresh, tmp_path / "a")
     assert load_bundle(champion).architecture == ARCHITECTURE
-    assert (champion / "manifest.json").read_bytes() == (
-        registry[1].parent / "bundle-0" / "manifest.json"
-    ).read_bytes()
+    assert (champion / "manifest.json").read_bytes() == (registry[1].parent / "bundle-0" / "manifest.json").read_bytes()
     newest = resolve("models:/death-24h/2", fresh, tmp_path / "b")
     assert (newest / "manifest.json").read_bytes() == (registry[1] / "manifest.json").read_bytes()
     assert resolve(registry[1], None, tmp_path) == registry[1]
@@ -318,9 +310,7 @@ def test_rows_become_records_oldest_first(tmp_path: Path) -> None:
 
 def test_columns_that_differ_in_length_and_text_that_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="row 1: code_days has 1 entries, codes has 2"):
-        records(
-            pd.DataFrame({"codes": [None, ["A", "B"]], "code_days": [None, [1.0]]}, dtype=object), tmp_path
-        )
+        records(pd.DataFrame({"codes": [None, ["A", "B"]], "code_days": [None, [1.0]]}, dtype=object), tmp_path)
     with pytest.raises(UsageError, match="row 0: images must be bytes"):
         records(pd.DataFrame({"images": [["not base64!"]]}, dtype=object), tmp_path)
 
@@ -340,6 +330,4 @@ def test_the_serving_code_travels_and_no_pickle_does(registry: Registry, tmp_pat
     model = resolve("models:/death-24h/2", registry[0], tmp_path).parent.parent
     names = {each.name for each in model.rglob("*") if each.is_file()}
     assert {"serve.py", "MLmodel", "weights.safetensors", "model.json", "input_example.json"} <= names
-    assert not any(
-        Path(name).suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib") for name in names
-    )
+    assert not any(Path(name).suffix in (".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib") for name in names)

@@ -81,9 +81,7 @@ def compared(**about: Any) -> Comparison:
         "codes": [rng.random(120)],
     }
     kinds = {"late": "fusion", "early": "fusion", "codes": "modality"}
-    return compare_predictions(
-        Task("binary"), target, np.arange(120), predictions, kinds, resamples=100, about=about
-    )
+    return compare_predictions(Task("binary"), target, np.arange(120), predictions, kinds, resamples=100, about=about)
 
 
 def as_html(comparison: Comparison) -> str:

@@ -48,12 +48,8 @@ def connection(runs: Path) -> Connection:
     return connect(None, runs)
 
 
-def trial(
-    number: int, epochs: int = 0, state: TrialState = TrialState.RUNNING, **attributes: Any
-) -> FrozenTrial:
-    history = [
-        {"epoch": i + 1, "score": 0.6 + i / 100, "train_loss": 1.0, "seconds": 2.0} for i in range(epochs)
-    ]
+def trial(number: int, epochs: int = 0, state: TrialState = TrialState.RUNNING, **attributes: Any) -> FrozenTrial:
+    history = [{"epoch": i + 1, "score": 0.6 + i / 100, "train_loss": 1.0, "seconds": 2.0} for i in range(epochs)]
     noted = {
         "architecture": ARCHITECTURE,
         "root": number,
@@ -202,9 +198,7 @@ def test_the_parent_knows_the_best_trial_the_counts_and_the_configuration(
 ) -> None:
     report = tmp_path / "report.html"
     report.write_text("<p>done</p>", encoding="utf-8")
-    study = tracker(
-        connection, params={"search": {"trials": 3}, "seed": 0}, config={"name": "demo", "runs": tmp_path}
-    )
+    study = tracker(connection, params={"search": {"trials": 3}, "seed": 0}, config={"name": "demo", "runs": tmp_path})
     trials = [done(0), done(1), trial(2, 1, TrialState.FAIL, failure="x")]
     assert study.finish(trials, files=[report])
     assert study.run_id is not None
@@ -292,9 +286,7 @@ def test_a_closed_port_is_one_line_within_seconds(runs: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     start = time.monotonic()
-    with pytest.raises(
-        UsageError, match=r"tracker http://127.0.0.1:\d+ does not answer \(Connection refused\)"
-    ):
+    with pytest.raises(UsageError, match=r"tracker http://127.0.0.1:\d+ does not answer \(Connection refused\)"):
         connect(f"http://127.0.0.1:{port}", runs)
     assert time.monotonic() - start < 5
 
@@ -318,18 +310,14 @@ def test_a_silent_server_is_one_line_within_seconds(
 
 
 def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "broken.db").write_text(
-        "not a database, but long enough to be looked at" * 50, encoding="utf-8"
-    )
+    (tmp_path / "broken.db").write_text("not a database, but long enough to be looked at" * 50, encoding="utf-8")
     with pytest.raises(UsageError, match=r"does not answer .*file is not a database") as caught:
         connect(f"sqlite:///{tmp_path}/broken.db", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_kind_of_address(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"expected an address like http://host:5000 or sqlite:///file\.db; got 'ftp"
-    ):
+    with pytest.raises(UsageError, match=r"expected an address like http://host:5000 or sqlite:///file\.db; got 'ftp"):
         connect("ftp://somewhere", tmp_path)
 
 

@@ -60,7 +60,7 @@ class CodeVocabulary:
         for record in records:
             events = record.codes
             counts.update(set(events.codes))
-            for place in np.flatnonzero(np.isfinite(events.values)):
+            for place in np.flatnonzero(np.isfinite(events.values)).tolist():
                 kept = samples.setdefault(events.codes[place], [])
                 if len(kept) < _SAMPLE:
                     kept.append(float(events.values[place]))
@@ -118,9 +118,7 @@ class CodeVocabulary:
     def collate(self, packed: Packed, rows: Tensor) -> CodeInputs:
         """Gather rows (B,) into padded inputs."""
         columns, mask = packed.pad(rows)
-        return CodeInputs(
-            columns["codes"].long(), columns["days"], columns["values"], columns["has_value"], mask
-        )
+        return CodeInputs(columns["codes"].long(), columns["days"], columns["values"], columns["has_value"], mask)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""

@@ -47,9 +47,7 @@ class GraphAncestors(nn.Module):
         self.register_buffer("lineage", lineage, persistent=False)
         self.register_buffer("real", real, persistent=False)
         self.table = NodeTable(preprocessor, dim)
-        self.fit = nn.Sequential(
-            nn.Linear(2 * dim, attention), nn.Tanh(), nn.Linear(attention, 1, bias=False)
-        )
+        self.fit = nn.Sequential(nn.Linear(2 * dim, attention), nn.Tanh(), nn.Linear(attention, 1, bias=False))
         self.time, self.drop, self.norm = TimeEncoding(dim), nn.Dropout(dropout), nn.LayerNorm(dim)
 
     def forward(self, inputs: GraphInputs) -> Tokens:

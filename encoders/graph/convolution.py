@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +31,7 @@ class _Passing(nn.Module):
         self.time, self.drop, self.norm = TimeEncoding(dim), nn.Dropout(dropout), nn.LayerNorm(dim)
 
     def forward(self, inputs: GraphInputs, *weights: Tensor) -> Tokens:
-        nodes = self.table.vectors
+        nodes: Tensor = self.table.vectors
         for layer, norm in zip(self.layers, self.norms, strict=True):
             nodes = nodes + functional.gelu(layer(norm(nodes), self.edges, *weights))
         return Tokens(self.norm(self.drop(nodes[inputs.nodes]) + self.time(inputs.days)), inputs.mask)

@@ -32,7 +32,7 @@ class GraphInputs(NamedTuple):
 
 @dataclass(frozen=True)
 class CodeGraph:
-    """Nodes and edges; a code that is no node takes the node of its nearest ancestor, by the ontology or its spelling."""
+    """Nodes and edges; a code that is no node takes that of its nearest ancestor, by the ontology or by spelling."""
 
     nodes: tuple[str, ...]
     edges: tuple[tuple[int, int], ...]
@@ -56,9 +56,7 @@ class CodeGraph:
             if edge.relation == IS_A:
                 up.setdefault(edge.head, []).append(edge.tail)
         core = set(_climb(seen & known, up))
-        near = {
-            end for edge in knowledge.edges for end in (edge.head, edge.tail) if {edge.head, edge.tail} & core
-        }
+        near = {end for edge in knowledge.edges for end in (edge.head, edge.tail) if {edge.head, edge.tail} & core}
         chosen = core | set(_climb(near, up)) if len(near) <= max_nodes else core
         rest = sorted(known - chosen)
         names = sorted(chosen) + (rest if len(chosen) + len(rest) <= max_nodes else [])
@@ -66,9 +64,7 @@ class CodeGraph:
         inside = [edge for edge in knowledge.edges if edge.head in number and edge.tail in number]
         edges = sorted({(number[edge.head], number[edge.tail]) for edge in inside})
         parents = sorted({(number[edge.head], number[edge.tail]) for edge in inside if edge.relation == IS_A})
-        stand_ins = {
-            code: node for code in known - set(number) if (node := _nearest(code, up, number)) is not None
-        }
+        stand_ins = {code: node for code in known - set(number) if (node := _nearest(code, up, number)) is not None}
         return cls(tuple(number), tuple(edges), tuple(parents), stand_ins, max_codes)
 
     @cached_property
@@ -162,8 +158,8 @@ class CodeGraph:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
-        pairs = [tuple((int(a), int(b)) for a, b in data[name]) for name in ("edges", "parents")]
-        return cls(tuple(data["nodes"]), *pairs, data["stand_ins"], data["max_codes"])
+        edges, parents = (tuple((int(a), int(b)) for a, b in data[name]) for name in ("edges", "parents"))
+        return cls(tuple(data["nodes"]), edges, parents, data["stand_ins"], data["max_codes"])
 
 
 def _climb(start: Iterable[Any], up: Mapping[Any, Sequence[Any]]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar
 
 from torch import Tensor, nn
@@ -54,7 +55,7 @@ class ImageConv(nn.Module):
         super().__init__()
         self.mean, self.spread, self.grid = preprocessor.mean, preprocessor.spread, grid
         widths = [preprocessor.channels, *(width * 2**i for i in range(stages))]
-        self.stages = nn.Sequential(*(_Stage(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)))
+        self.stages = nn.Sequential(*(_Stage(a, b) for a, b in pairwise(widths)))
         self.place = nn.Embedding(grid * grid, widths[-1])
         self.adapt = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Dropout(dropout), nn.Linear(widths[-1], dim))
         self.time = TimeEncoding(dim)

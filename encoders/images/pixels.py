@@ -124,9 +124,7 @@ def read_pixels(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         Pillow.DecompressionBombError,
         Pillow.DecompressionBombWarning,
     ) as error:
-        raise UnreadableImage(
-            path, str(error).splitlines()[0] if str(error) else type(error).__name__
-        ) from None
+        raise UnreadableImage(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
     image.thumbnail((size, size), Pillow.Resampling.BILINEAR) if max(image.size) > size else None
     scale = size / max(image.size)
     if scale > 1:

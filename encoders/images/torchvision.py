@@ -82,8 +82,6 @@ def _create(model: str, pretrained: bool) -> Any:
         ) from None
     head = next((name for name in _HEADS if hasattr(network, name)), None)
     if head is None:
-        raise UsageError(
-            f"images.torchvision: do not know where the classifier of '{model}' is; choose another model"
-        )
+        raise UsageError(f"images.torchvision: do not know where the classifier of '{model}' is; choose another model")
     setattr(network, head, nn.Identity())
     return network

@@ -69,12 +69,8 @@ class NotePretrained(nn.Module):
         return Tokens(self.adapt(inputs.values), inputs.mask)
 
     def _hidden(self, inputs: NoteInputs) -> Tokens:
-        readable = inputs.mask | ~inputs.mask.any(
-            1, keepdim=True
-        )  # an empty row must not divide by zero inside
-        found = self.language(
-            input_ids=inputs.ids * inputs.mask, attention_mask=readable.long()
-        ).last_hidden_state
+        readable = inputs.mask | ~inputs.mask.any(1, keepdim=True)  # an empty row must not divide by zero inside
+        found = self.language(input_ids=inputs.ids * inputs.mask, attention_mask=readable.long()).last_hidden_state
         return _average(found.masked_fill(~inputs.mask.unsqueeze(-1), 0.0), inputs.mask, self.stride)
 
 

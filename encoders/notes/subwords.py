@@ -19,7 +19,7 @@ from fusion.component import UsageError
 
 @dataclass(frozen=True)
 class Subwords:
-    """Numbers subwords; tokenizer and model configuration are kept as JSON, so a saved model needs no folder and no hub."""
+    """Numbers subwords; tokenizer and configuration are kept as JSON, so a saved model needs no folder and no hub."""
 
     model: str
     tokenizer: str
@@ -48,9 +48,7 @@ class Subwords:
         opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
         closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
         config = load_pretrained("AutoConfig", model).to_json_string(use_diff=False)
-        return cls(
-            model, found.backend_tokenizer.to_str(), config, max_tokens, opening or 0, closing or opening or 0
-        )
+        return cls(model, found.backend_tokenizer.to_str(), config, max_tokens, opening or 0, closing or opening or 0)
 
     @cached_property
     def _cut(self) -> Any:
@@ -63,7 +61,7 @@ class Subwords:
         return {"ids": (np.dtype(np.int32), ()), "days": (np.dtype(np.float32), ())}
 
     def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
-        """Cut all notes, the most recent kept where there are too many subwords, between the opening and closing mark."""
+        """Cut all notes, the most recent kept where there are too many, between the opening and closing mark."""
         ids: list[int] = []
         days: list[float] = []
         for note in reversed(record.notes):

@@ -61,9 +61,7 @@ class Words:
                 found.update(split_words(note.text))
                 kinds.add(note.kind)
             counts.update(found)
-        frequent = sorted(((-count, word) for word, count in counts.items() if count >= min_count))[
-            :vocabulary
-        ]
+        frequent = sorted(((-count, word) for word, count in counts.items() if count >= min_count))[:vocabulary]
         return cls(tuple(word for _, word in frequent), tuple(sorted(kinds)), max_tokens)
 
     @cached_property

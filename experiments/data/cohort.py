@@ -83,9 +83,7 @@ def _single(
     if column == "float_value":
         numbers = values.to_numpy().astype(np.float32)
         if not np.isfinite(numbers).all():
-            raise UsageError(
-                f"{path}: row {int(np.flatnonzero(~np.isfinite(numbers))[0])}: float_value is not finite"
-            )
+            raise UsageError(f"{path}: row {int(np.flatnonzero(~np.isfinite(numbers))[0])}: float_value is not finite")
         return table, numbers, kind, (path.stem,)
     names = sorted(values.unique().to_list())
     codes = np.searchsorted(np.array(names), values.to_numpy()).astype(np.int64)
@@ -104,9 +102,7 @@ def _multilabel(path: Path) -> tuple[pl.DataFrame, NDArray[np.float32], Kind, tu
             raise UsageError(f"{file}: a label of a multilabel task must be boolean_value; got {column}")
         mine = table.select("subject_id", "prediction_time")
         if keys is not None and not mine.equals(keys):
-            raise UsageError(
-                f"{file}: its patients and prediction times differ from those of {files[0].name}"
-            )
+            raise UsageError(f"{file}: its patients and prediction times differ from those of {files[0].name}")
         keys = mine
         columns.append(table[column].to_numpy().astype(np.float32))
     assert keys is not None
@@ -134,9 +130,7 @@ def read_labels(path: Path) -> tuple[pl.DataFrame, str]:
             raise UsageError(f"{path}: column '{name}' must be {wanted}; got {table[name].dtype}")
     values = [name for name in _KINDS if name in table.columns and table[name].null_count() < table.height]
     if len(values) != 1:
-        raise UsageError(
-            f"{path}: expected exactly one of {', '.join(_KINDS)}; got {', '.join(values) or 'none'}"
-        )
+        raise UsageError(f"{path}: expected exactly one of {', '.join(_KINDS)}; got {', '.join(values) or 'none'}")
     _check_type(path, table, values[0])
     for name in ("subject_id", "prediction_time", values[0]):
         if table[name].null_count():
@@ -168,6 +162,4 @@ def _check_splits(path: Path, split: NDArray[np.str_], targets: NDArray[np.gener
         if not len(mine):
             raise UsageError(f"{path}: split '{name}' is empty")
         if kind in ("binary", "multiclass") and len(np.unique(mine)) < 2:
-            raise UsageError(
-                f"{path}: split '{name}' has one class only ({mine[0]!s}) among {len(mine)} rows"
-            )
+            raise UsageError(f"{path}: split '{name}' has one class only ({mine[0]!s}) among {len(mine)} rows")

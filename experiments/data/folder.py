@@ -65,17 +65,12 @@ class Dataset:
     def knowledge(self) -> Knowledge:
         """Return the descriptions and the graph: `graph/edges.parquet`, and parents as `is_a` edges."""
         codes = self.code_table
-        described = (
-            codes.filter(pl.col("description").is_not_null()) if "description" in codes.columns else codes[:0]
-        )
+        described = codes.filter(pl.col("description").is_not_null()) if "description" in codes.columns else codes[:0]
         descriptions = dict(zip(described["code"].to_list(), described["description"].to_list(), strict=True))
         edges: list[Edge] = []
         if "parent_codes" in codes.columns:
             pairs = (
-                codes.select("code", "parent_codes")
-                .explode("parent_codes")
-                .drop_nulls()
-                .unique(maintain_order=True)
+                codes.select("code", "parent_codes").explode("parent_codes").drop_nulls().unique(maintain_order=True)
             )
             edges += [Edge(child, "is_a", parent) for child, parent in pairs.iter_rows()]
         path = self.folder / "graph" / "edges.parquet"
@@ -130,9 +125,7 @@ def open_dataset(folder: Path) -> Dataset:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        near = (
-            [each.name for each in folder.parent.glob("*") if each.is_dir()] if folder.parent.is_dir() else []
-        )
+        near = [each.name for each in folder.parent.glob("*") if each.is_dir()] if folder.parent.is_dir() else []
         raise unknown("data folder", folder.name, near, str(folder.parent))
     dataset = Dataset(folder)
     if not dataset.shards:

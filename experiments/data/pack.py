@@ -48,9 +48,7 @@ class PackWriter:
     def __init__(self, folder: Path, preprocessor: Preprocessor, rows: int) -> None:
         folder.mkdir(parents=True)
         self.folder, self.preprocessor = folder, preprocessor
-        self.files: dict[str, BinaryIO] = {
-            name: (folder / f"{name}.bin").open("wb") for name in preprocessor.columns()
-        }
+        self.files: dict[str, BinaryIO] = {name: (folder / f"{name}.bin").open("wb") for name in preprocessor.columns()}
         self.lengths, self.index = [0], np.full(rows, -1, np.int64)
 
     def __enter__(self) -> Self:
@@ -76,21 +74,16 @@ class PackWriter:
         np.cumsum(np.array(self.lengths, np.int64)).tofile(self.folder / "offsets.bin")
         self.index.tofile(self.folder / "row_index.bin")
         columns = {
-            name: [np.dtype(kind).str, list(shape)]
-            for name, (kind, shape) in self.preprocessor.columns().items()
+            name: [np.dtype(kind).str, list(shape)] for name, (kind, shape) in self.preprocessor.columns().items()
         }
-        (self.folder / "preprocessor.json").write_text(
-            json.dumps(self.preprocessor.to_dict()), encoding="utf-8"
-        )
+        (self.folder / "preprocessor.json").write_text(json.dumps(self.preprocessor.to_dict()), encoding="utf-8")
         (self.folder / "columns.json").write_text(json.dumps({"columns": columns, **about}), encoding="utf-8")
 
 
 def open_pack(folder: Path) -> tuple[Packed, Tensor]:
     """Map a finished folder into memory; costs milliseconds whatever its size."""
     kinds = json.loads((folder / "columns.json").read_text(encoding="utf-8"))["columns"]
-    columns = {
-        name: _map(folder / f"{name}.bin", kind, tuple(shape)) for name, (kind, shape) in kinds.items()
-    }
+    columns = {name: _map(folder / f"{name}.bin", kind, tuple(shape)) for name, (kind, shape) in kinds.items()}
     return Packed(columns, _map(folder / "offsets.bin", "<i8", ())), _map(folder / "row_index.bin", "<i8", ())
 
 

@@ -30,7 +30,7 @@ class _Events:
     times: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
 
-    def until(self, subject: int, time: int, window: float | None) -> slice:
+    def until(self, subject: int, time: int) -> slice:
         """Return the positions of a subject's events up to a time, the static ones first."""
         first, last = np.searchsorted(self.subjects, [subject, subject + 1])
         end = first + int(np.searchsorted(self.times[first:last], time, side="right"))
@@ -81,9 +81,7 @@ def iterate_records(
         yield int(row), Record()
 
 
-def _read(
-    dataset: Dataset, shard: Path, wanted: NDArray[np.int64], modalities: Sequence[str]
-) -> dict[str, _Events]:
+def _read(dataset: Dataset, shard: Path, wanted: NDArray[np.int64], modalities: Sequence[str]) -> dict[str, _Events]:
     """Read the wanted subjects' events of one shard, apart by kind."""
     schema = pl.read_parquet_schema(shard)
     for name in ("subject_id", "time", "code"):
@@ -101,9 +99,7 @@ def _read(
     if "notes" not in modalities and "text_value" in columns:
         columns.remove("text_value")
     frame = pl.read_parquet(shard, columns=columns).filter(pl.col("subject_id").is_in(wanted))
-    frame = frame.with_columns(
-        pl.col("time").cast(pl.Datetime("us")).cast(pl.Int64).fill_null(_STATIC).alias("time")
-    )
+    frame = frame.with_columns(pl.col("time").cast(pl.Datetime("us")).cast(pl.Int64).fill_null(_STATIC).alias("time"))
     frame = frame.sort("subject_id", "time", maintain_order=True)
     is_note = pl.col("code").str.starts_with(NOTE)
     is_image = pl.col(image).is_not_null() if image else pl.lit(value=False)
@@ -126,9 +122,7 @@ def _events(frame: pl.DataFrame, names: Sequence[str]) -> _Events:
     return _Events(frame["subject_id"].to_numpy(), frame["time"].to_numpy(), columns)
 
 
-def _record(
-    dataset: Dataset, events: dict[str, _Events], subject: int, time: int, window: float | None
-) -> Record:
+def _record(dataset: Dataset, events: dict[str, _Events], subject: int, time: int, window: float | None) -> Record:
     return Record(
         _codes(events["codes"], events["births"], subject, time, window),
         tuple(_notes(events["notes"], subject, time, window)),
@@ -137,16 +131,14 @@ def _record(
 
 
 def _codes(events: _Events, births: _Events, subject: int, time: int, window: float | None) -> CodeEvents:
-    places = events.recent(events.until(subject, time, window), time, window)
-    born = births.until(subject, time, None)
+    places = events.recent(events.until(subject, time), time, window)
+    born = births.until(subject, time)
     has_age = born.stop > born.start and births.times[born.start] != _STATIC
     if not len(places) and not has_age:
         return no_events()
     codes = events.columns["code"][places] if len(places) else np.empty(0, object)
     values = (
-        events.columns["numeric_value"][places]
-        if "numeric_value" in events.columns
-        else np.full(len(places), np.nan)
+        events.columns["numeric_value"][places] if "numeric_value" in events.columns else np.full(len(places), np.nan)
     )
     days = events.days(places, time)
     values = values.astype(np.float32)
@@ -159,19 +151,13 @@ def _codes(events: _Events, births: _Events, subject: int, time: int, window: fl
 
 
 def _notes(events: _Events, subject: int, time: int, window: float | None) -> Iterator[Note]:
-    places = events.recent(events.until(subject, time, window), time, window)
+    places = events.recent(events.until(subject, time), time, window)
     for place, days in zip(places, events.days(places, time), strict=True):
-        yield Note(
-            events.columns["text_value"][place], float(days), events.columns["code"][place].removeprefix(NOTE)
-        )
+        yield Note(events.columns["text_value"][place], float(days), events.columns["code"][place].removeprefix(NOTE))
 
 
-def _images(
-    dataset: Dataset, events: _Events, subject: int, time: int, window: float | None
-) -> Iterator[Image]:
-    places = events.recent(events.until(subject, time, window), time, window)
+def _images(dataset: Dataset, events: _Events, subject: int, time: int, window: float | None) -> Iterator[Image]:
+    places = events.recent(events.until(subject, time), time, window)
     for place, days in zip(places, events.days(places, time), strict=True):
         view = events.columns["view"][place] if "view" in events.columns else None
-        yield Image(
-            dataset.folder / events.columns[dataset.image_column or ""][place], float(days), view or ""
-        )
+        yield Image(dataset.folder / events.columns[dataset.image_column or ""][place], float(days), view or "")

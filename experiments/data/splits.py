@@ -53,9 +53,7 @@ def _from_folder(dataset: Dataset, unique: NDArray[np.int64]) -> NDArray[np.str_
     for name in table["split"].unique().to_list():
         if name not in SPLITS:
             raise unknown("split", str(name), SPLITS, str(path))
-    found = pl.DataFrame({"subject_id": unique}).join(
-        table, on="subject_id", how="left", maintain_order="left"
-    )
+    found = pl.DataFrame({"subject_id": unique}).join(table, on="subject_id", how="left", maintain_order="left")
     lacking = found["split"].null_count()
     if lacking:
         raise UsageError(f"{path}: {lacking} labelled subjects have no split")
@@ -87,13 +85,9 @@ def _by_site(dataset: Dataset, unique: NDArray[np.int64], config: SplitConfig) -
         raise UsageError(
             f"{dataset.folder}: data.splits.by is 'site', but metadata/dataset.json declares no site_id_columns"
         )
-    frames = [
-        pl.scan_parquet(path).select("subject_id", column).drop_nulls().unique() for path in dataset.shards
-    ]
+    frames = [pl.scan_parquet(path).select("subject_id", column).drop_nulls().unique() for path in dataset.shards]
     sites = pl.concat(frames).group_by("subject_id").agg(pl.col(column).first()).collect()
-    found = pl.DataFrame({"subject_id": unique}).join(
-        sites, on="subject_id", how="left", maintain_order="left"
-    )
+    found = pl.DataFrame({"subject_id": unique}).join(sites, on="subject_id", how="left", maintain_order="left")
     names = found[column].cast(pl.String).fill_null("unknown").to_numpy()
     kinds, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
     order = np.random.default_rng(config.seed).permutation(len(kinds))

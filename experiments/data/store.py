@@ -65,9 +65,7 @@ class _Records:
     def numbered(self) -> Iterator[tuple[int, Record]]:
         """Yield (cohort row, record)."""
         subjects, times = self.cohort.subject_ids[self.rows], self.cohort.prediction_times[self.rows]
-        found = iterate_records(
-            self.dataset, subjects, times, window_days=self.window_days, modalities=self.modalities
-        )
+        found = iterate_records(self.dataset, subjects, times, window_days=self.window_days, modalities=self.modalities)
         return ((int(self.rows[place]), record) for place, record in found)
 
 
@@ -127,9 +125,7 @@ class Store:
         Raises:
             UsageError: the data are not as declared, or an image cannot be read and `bad_images` is "error".
         """
-        missing = list(
-            {self.fingerprint(plan): plan for plan in plans if not self._folder(plan).is_dir()}.values()
-        )
+        missing = list({self.fingerprint(plan): plan for plan in plans if not self._folder(plan).is_dir()}.values())
         if not missing:
             return
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -139,7 +135,7 @@ class Store:
             self._encode(missing, fitted, folders, progress)
             for plan, folder in zip(missing, folders, strict=True):
                 try:
-                    os.replace(folder, self._folder(plan))
+                    folder.replace(self._folder(plan))
                 except OSError:
                     if not self._folder(plan).is_dir():
                         raise
@@ -177,16 +173,12 @@ class Store:
                     self._append(writer, row, record, unreadable)
                 advance()
             about = {
-                "train_rows": hashlib.sha256(
-                    self.cohort.subject_ids[self.cohort.rows("train")].tobytes()
-                ).hexdigest()
+                "train_rows": hashlib.sha256(self.cohort.subject_ids[self.cohort.rows("train")].tobytes()).hexdigest()
             }
             for writer in writers:
                 writer.finish(about)
         if unreadable:
-            logging.getLogger("ehrfusion").warning(
-                "%d unreadable images are treated as missing", len(unreadable)
-            )
+            logging.getLogger("ehrfusion").warning("%d unreadable images are treated as missing", len(unreadable))
 
     def _append(self, writer: PackWriter, row: int, record: Record, unreadable: set[Path]) -> None:
         """Encode one record; an unreadable image ends the build, or is dropped if the user asked for that."""
@@ -198,9 +190,7 @@ class Store:
                 if self.config.bad_images == "error":
                     raise
                 unreadable.add(error.path)
-                record = replace(
-                    record, images=tuple(each for each in record.images if each.path != error.path)
-                )
+                record = replace(record, images=tuple(each for each in record.images if each.path != error.path))
 
 
 def dataset_fingerprint(dataset: Dataset, cache: Path) -> str:

@@ -90,9 +90,7 @@ def convert_covid_cxr(
 def _read(path: Path) -> tuple[pl.DataFrame, int]:
     """Read the X-rays of the metadata with subject_id, time and row; return them and how many others."""
     if not path.is_file():
-        raise UsageError(
-            f"{path} is missing; wanted the metadata of covid-chestxray beside its folder images"
-        )
+        raise UsageError(f"{path} is missing; wanted the metadata of covid-chestxray beside its folder images")
     try:
         table = pl.read_csv(path, infer_schema=False, encoding="utf8-lossy")
     except pl.exceptions.PolarsError:
@@ -126,9 +124,7 @@ def _numbers(path: Path, table: pl.DataFrame) -> pl.DataFrame:
         number = clean.cast(pl.Float64, strict=False)
         wrong = table.filter(clean.is_not_null() & number.is_null())
         if wrong.height:
-            raise UsageError(
-                f"{path}: row {wrong['row'][0]}: column '{name}' must be a number or '?'; got other text"
-            )
+            raise UsageError(f"{path}: row {wrong['row'][0]}: column '{name}' must be a number or '?'; got other text")
         table = table.with_columns(number.alias(name))
     return table
 
@@ -138,9 +134,7 @@ def _timed(table: pl.DataFrame) -> pl.DataFrame:
     days = pl.col("offset").fill_null(pl.col("offset").max().over("patientid")).fill_null(0)
     return table.with_columns(
         subject_id=pl.col("patientid").rank("dense").cast(pl.Int64),
-        time=(pl.lit(DAY_ZERO) + pl.duration(minutes=(days * 24 * 60).cast(pl.Int64))).cast(
-            pl.Datetime("us")
-        ),
+        time=(pl.lit(DAY_ZERO) + pl.duration(minutes=(days * 24 * 60).cast(pl.Int64))).cast(pl.Datetime("us")),
         image_path=pl.lit("images/") + pl.col("filename").str.extract(r"([^/\\]+)$"),
     )
 
@@ -184,12 +178,8 @@ def _events(table: pl.DataFrame, mask_finding: bool) -> list[pl.DataFrame]:
     first = table.sort("subject_id", "time", "row").group_by("subject_id", maintain_order=True)
     facts = first.agg(pl.col("sex", "age").drop_nulls().first())
     parts = [
-        facts.filter(pl.col("sex").is_in(["M", "F"])).select(
-            "subject_id", code=pl.lit("GENDER//") + pl.col("sex")
-        ),
-        facts.drop_nulls("age").select(
-            "subject_id", code=pl.lit("AGE"), numeric_value="age", unit=pl.lit("years")
-        ),
+        facts.filter(pl.col("sex").is_in(["M", "F"])).select("subject_id", code=pl.lit("GENDER//") + pl.col("sex")),
+        facts.drop_nulls("age").select("subject_id", code=pl.lit("AGE"), numeric_value="age", unit=pl.lit("years")),
         table.select(
             "subject_id",
             "time",
@@ -201,9 +191,7 @@ def _events(table: pl.DataFrame, mask_finding: bool) -> list[pl.DataFrame]:
     ]
     for column, (code, unit, _) in MEASUREMENTS.items():
         rows = table.drop_nulls(column)
-        parts.append(
-            rows.select("subject_id", "time", code=pl.lit(code), numeric_value=column, unit=pl.lit(unit))
-        )
+        parts.append(rows.select("subject_id", "time", code=pl.lit(code), numeric_value=column, unit=pl.lit(unit)))
     return parts
 
 
@@ -238,16 +226,14 @@ def _labels(table: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Return one label a patient, at the time of the first image, and the flow from patients to labels."""
     kinds = {each: kind_of_finding(each) for each in table["finding"].unique()}
     rows = table.with_columns(kind=pl.col("finding").replace_strict(kinds))
-    people = rows.group_by("subject_id").agg(
-        prediction_time=pl.col("time").min(), kinds=pl.col("kind").unique()
-    )
+    people = rows.group_by("subject_id").agg(prediction_time=pl.col("time").min(), kinds=pl.col("kind").unique())
     covid, other = (pl.col("kinds").list.contains(kind) for kind in ("covid19", "other pneumonia"))
     steps = [{"step": "patients in the collection", "n": people.height, "images": table.height}]
     left = people.height
     for why, test in (
-        ("left out: findings contradict each other", covid & other),
-        ("left out: finding not yet given (todo)", ~covid & ~other & pl.col("kinds").list.contains("todo")),
-        ("left out: no finding, or one that is no named pneumonia (such as ARDS alone)", ~covid & ~other),
+        ("findings do not contradict each other", covid & other),
+        ("a finding is given (not todo)", ~covid & ~other & pl.col("kinds").list.contains("todo")),
+        ("the finding is COVID-19 or another pneumonia (not none, not ARDS alone)", ~covid & ~other),
     ):
         people = people.filter(~test)
         steps.append({"step": why, "n": people.height, "left_out": left - people.height})

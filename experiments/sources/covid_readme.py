@@ -42,8 +42,8 @@ Splits are by patient, apart for each label.
   contacts.
 """
 _MASKED = (
-    "Notes: names of findings, of germs and of viruses are `[finding]`; the tests that prove them (PCR, swab,\n"
-    "  urinary antigen) are `[test]`. `pneumonia` stays: both sides have it."
+    "Notes: names of findings (also ARDS), germs and viruses are `[finding]`, and so are the tests that prove\n"
+    "  them (PCR, swab, urinary antigen) and their result. `pneumonia` stays: both sides have it."
 )
 _PLAIN = "Notes are not masked: **they name the finding**, so the label stands in the input."
 

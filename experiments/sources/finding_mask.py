@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 
-FINDING, TEST = "[finding]", "[test]"
+FINDING = "[finding]"
 
 # The species that follows a name belongs to it: `Legionella pneumophila`.
-_SPECIES = r"(?:\s+(?:pneumoniae|pneumophila|jirovec(?:i|ii)|carinii|psittaci|zoster|aureus|influenzae|tuberculosis))?"
+_SPECIES = (
+    r"(?:\s+(?:pneumoniae|pneumophila|jirovec(?:i|ii)|carinii|psittaci|zoster|aureus|influenzae|tuberculosis)"
+    r")?"
+)
 _NAMES = (
     r"(?:novel\s+)?corona[\s-]?virus(?:es)?(?:\s+disease)?(?:[\s-]*(?:20)?19)?",
     r"co[rv]?vid(?:[\s-]*(?:20)?19)?",
@@ -40,6 +43,7 @@ _NAMES = (
     r"\w*bacteri(?:al|a|um|aemia|emia)",
     r"(?<!immunodeficiency\s)vir(?:al|us|uses)",
     r"fung(?:al|us|i)",
+    r"(?:acute|adult)\s+respiratory\s+distress(?:\s+syndrome)?(?:\s+\(ards\))?|ards",
     r"wuhan|pandemic|epidemic",
 )
 _TESTS = (
@@ -54,27 +58,36 @@ def _words(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(rf"(?<![^\W_])(?:{'|'.join(patterns)})(?![^\W_])", re.IGNORECASE)
 
 
-_FINDING_WORDS, _TEST_WORDS = _words(_NAMES), _words(_TESTS)
+_WORDS = _words((*_NAMES, *_TESTS))
+_RESULT = re.compile(r"\b(?:tested\s+)?(?:positive|negative)(?:\s+(?:for|on|by))?\b", re.IGNORECASE)
+_SENTENCE = re.compile(r"[^.;:]+[.;:]*")
 _REPEATED = re.compile(r"\[finding\](?:[\s,()/-]*\[finding\])+\)?")
 
 
 def mask(text: str) -> str:
-    """Replace what names a finding by `[finding]`, and the tests that prove one by `[test]`.
+    """Replace by `[finding]` what names a finding, the tests that prove one, and what came out of them.
 
-    `pneumonia` stays, because all who are told apart have one. What only hints at a finding (a drug, HIV,
-    travel) stays too.
+    A test is hidden like a finding, because which test was made tells what was sought; in a sentence that names
+    either, `positive` and `negative` are hidden too. `pneumonia` stays, because all who are told apart have
+    one. What only hints at a finding (a drug, HIV, travel) stays too.
 
     Examples:
-        >>> mask("RT-PCR was positive for SARS-CoV-2; COVID-19 pneumonia.")
-        '[test] was positive for [finding]; [finding] pneumonia.'
+        >>> mask("RT-PCR was positive for SARS-CoV-2; COVID-19 pneumonia. Blood culture negative.")
+        '[finding] was [finding]; [finding] pneumonia. Blood culture negative.'
     """
-    hidden = _TEST_WORDS.sub(TEST, _FINDING_WORDS.sub(FINDING, text))
+    hidden = _SENTENCE.sub(_without_result, _WORDS.sub(FINDING, text))
     return _REPEATED.sub(_once, hidden)
 
 
 def names_finding(text: str) -> bool:
     """Say whether a text names a finding or a test for one."""
-    return bool(_FINDING_WORDS.search(text) or _TEST_WORDS.search(text))
+    return bool(_WORDS.search(text))
+
+
+def _without_result(found: re.Match[str]) -> str:
+    """Hide what a test showed in a sentence that names a finding or a test."""
+    sentence = found[0]
+    return _RESULT.sub(FINDING, sentence) if FINDING in sentence else sentence
 
 
 def _once(found: re.Match[str]) -> str:

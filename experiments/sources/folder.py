@@ -132,14 +132,12 @@ def write_labels(
     value: Literal["boolean_value", "float_value"] = "boolean_value",
 ) -> None:
     """Write one label file with the columns subject_id, prediction_time and the value."""
-    table = labels.select(
-        pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")), value
-    )
+    table = labels.select(pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")), value)
     table.sort("subject_id", "prediction_time").write_parquet(folder / "labels" / f"{name}.parquet")
 
 
 def write_dataset(folder: Path, **about: Any) -> None:
-    """Write `metadata/dataset.json`; `about` has dataset_name, dataset_version, license, extension columns."""
+    """Write `metadata/dataset.json`; `about` has names, version, license, extension columns."""
     fixed = {
         "etl_name": "ehrfusion",
         "etl_version": "1",

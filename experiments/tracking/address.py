@@ -12,11 +12,7 @@ SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databrick
 
 def resolve_uri(uri: str | None, runs: Path) -> str:
     """Return the configured tracker, else MLFLOW_TRACKING_URI, else a database in the runs folder."""
-    return (
-        uri
-        or os.environ.get("MLFLOW_TRACKING_URI")
-        or f"sqlite:///{(runs / 'mlflow.db').resolve().as_posix()}"
-    )
+    return uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(runs / 'mlflow.db').resolve().as_posix()}"
 
 
 def known_scheme(uri: str) -> bool:

@@ -32,11 +32,7 @@ READS = {"graph": "codes"}  # the graph modality is about the patient's codes
 def signature(modalities: Sequence[str], task: Task) -> ModelSignature:
     """Return the columns a model of these modalities takes, all optional, and those it gives back."""
     reads = [name for name in COLUMNS if name in {READS.get(each, each) for each in modalities}]
-    inputs = [
-        ColSpec(Array(kind), column, required=False)
-        for name in reads
-        for column, kind in COLUMNS[name].items()
-    ]
+    inputs = [ColSpec(Array(kind), column, required=False) for name in reads for column, kind in COLUMNS[name].items()]
     return ModelSignature(Schema(inputs), Schema([ColSpec(DataType.double, name) for name in outputs(task)]))
 
 
@@ -85,8 +81,7 @@ def _record(row: Mapping[str, Any], index: int, folder: Path) -> Record:
     return Record(
         codes=_codes(_items(row, "codes", index)),
         notes=tuple(
-            Note(str(text), days, kind)
-            for text, days, kind in _typed(_items(row, "notes", index), ("", "note"))
+            Note(str(text), days, kind) for text, days, kind in _typed(_items(row, "notes", index), ("", "note"))
         ),
         images=tuple(
             Image(_written(content, folder / f"{index}-{i}", index), days, view)
@@ -110,9 +105,7 @@ def _items(row: Mapping[str, Any], modality: str, index: int) -> list[tuple[Any,
 
 def _typed(items: list[tuple[Any, ...]], defaults: tuple[str, str]) -> list[tuple[Any, float, str]]:
     absent = [(content, days, further) for content, days, further in items if not _missing(content)]
-    return [
-        (each, _float(days, 0.0), defaults[1] if _missing(more) else str(more)) for each, days, more in absent
-    ]
+    return [(each, _float(days, 0.0), defaults[1] if _missing(more) else str(more)) for each, days, more in absent]
 
 
 def _codes(items: list[tuple[Any, ...]]) -> CodeEvents:

@@ -91,9 +91,7 @@ def create_version(
     shown = {f"test.{key}": f"{value:.6g}" for key, value in finite.items()}
     version = client.create_model_version(
         name,
-        client.get_logged_model(
-            model_id
-        ).artifact_location,  # a models:/ source is sought at the global tracker
+        client.get_logged_model(model_id).artifact_location,  # a models:/ source is sought at the global tracker
         run_id,
         tags={key: str(value) for key, value in {**tags, **shown}.items()},
         description=(bundle / CARD).read_text(encoding="utf-8")[:DESCRIPTION_LENGTH],

@@ -74,9 +74,7 @@ class StudyTracker:
             return False
         return self._safely(lambda: self._write(trials))
 
-    def finish(
-        self, trials: Sequence[Trial], *, status: str = "FINISHED", files: Sequence[Path] = ()
-    ) -> bool:
+    def finish(self, trials: Sequence[Trial], *, status: str = "FINISHED", files: Sequence[Path] = ()) -> bool:
         """Write what is left and the study's files, and close the parent run.
 
         On False, `problem` says in one line what to do.

@@ -78,9 +78,7 @@ def connect(uri: str | None, runs: Path, experiment: str = "ehrfusion") -> Conne
     """
     where = resolve_uri(uri, runs)
     if not known_scheme(where):
-        raise UsageError(
-            f"tracking: expected an address like http://host:5000 or sqlite:///file.db; got '{where}'"
-        )
+        raise UsageError(f"tracking: expected an address like http://host:5000 or sqlite:///file.db; got '{where}'")
     if reason := unreachable(where):
         raise _no_answer(where, reason)
     logging.getLogger("alembic").setLevel(logging.WARNING)

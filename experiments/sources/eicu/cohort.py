@@ -26,36 +26,34 @@ def labels(stays: pl.DataFrame) -> list[Label]:
     """Return death in hospital and unit stay over 3 days, with the flow of the cohort."""
     predicted, steps = _predicted(stays)
     known = predicted.filter(pl.col("hospitaldischargestatus").is_in(["Alive", "Expired"]))
-    unknown = _step("left out: not known whether the patient left the hospital alive", known, predicted)
+    unknown = _step("known whether the patient left the hospital alive", known, predicted)
     return [
-        _label(
-            "hospital_mortality", known, pl.col("hospitaldischargestatus") == "Expired", [*steps, unknown]
-        ),
+        _label("hospital_mortality", known, pl.col("hospitaldischargestatus") == "Expired", [*steps, unknown]),
         _label("unit_stay_over_3_days", predicted, pl.col("unitdischargeoffset") > LONG_STAY_MINUTES, steps),
     ]
 
 
 def _predicted(stays: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Leave out stays that cannot be predicted honestly; never for lacking a modality."""
+    """Leave out stays that cannot be predicted honestly, never for lacking a modality."""
     table = stays.with_columns(prediction_time=pl.col("admitted") + PREDICTED_AT)
     steps = [_step("unit stays in the database", table)]
     for why, kept in (
         (
-            "left out: discharged from the unit, or dead, within 24 h",
+            "alive and in the unit 24 h after admission to it",
             pl.col("unitdischargeoffset") > DAY_MINUTES,
         ),
         (
-            "left out: left the hospital within 24 h of unit admission, against the unit's record",
+            "in the hospital then too (a few records contradict the unit's)",
             pl.col("hospitaldischargeoffset") > DAY_MINUTES,
         ),
         (
-            "left out: another hospital stay of the patient in the same year and at the same age is predicted "
-            "for; which of them came first is not recorded",
+            "of hospital stays in the same year and at the same age, whose order is not recorded, only "
+            "one is predicted for",
             pl.col("ordered"),
         ),
-        ("left out: follows a stay that ended in death", ~pl.col("after_death")),
+        ("not after a hospital stay that ended in death", ~pl.col("after_death")),
         (
-            "left out: a unit stay of the same patient admitted at the same minute is predicted for",
+            "one unit stay a patient and minute of admission",
             pl.struct("subject_id", "prediction_time").is_first_distinct(),
         ),
     ):

@@ -59,8 +59,9 @@ def convert_eicu(
 ) -> dict[str, Any]:
     """Convert the eICU database, demo or full, to a MEDS folder and return a summary.
 
-    Laboratory values and vital signs come from `yaib` (a folder with dyn.parquet) if given; else from the tables
-    lab, vitalPeriodic and nurseCharting where there are any; else from `../yaib-demo/los/eicu_demo` beside `src`.
+    Laboratory values and vital signs come from `yaib` (a folder with dyn.parquet) if given; else from the
+    tables lab, vitalPeriodic and nurseCharting where there are any; else from `../yaib-demo/los/eicu_demo`
+    beside `src`.
     Memory is bounded by the size of a shard, not of the database.
 
     Raises:
@@ -73,9 +74,7 @@ def convert_eicu(
         raise UsageError(f"{src} is no folder; wanted one with the tables of eICU (patient.csv.gz, ...)")
     patient = find_table(src, "patient")
     if patient is None:
-        raise UsageError(
-            f"{src}: patient.csv or patient.csv.gz is missing; it is the one table that is needed"
-        )
+        raise UsageError(f"{src}: patient.csv or patient.csv.gz is missing; it is the one table that is needed")
     started = time.monotonic()
     with new_folder(out, overwrite=overwrite) as folder:
         stays = read_stays(patient, patients_per_shard)
@@ -86,7 +85,7 @@ def convert_eicu(
         summary = _write_cohort(folder, stays, seed, split_by)
         summary |= written | {"codes": codes, "tables": laid.counts, "missing_tables": laid.missing}
         _write_about(folder, src, summary)
-        shutil.rmtree(folder / "parts")
+        shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary | {"seconds": round(time.monotonic() - started, 1)}
 
 
@@ -98,8 +97,9 @@ def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path,
     if yaib is None and not hourly and beside.is_dir():
         yaib = beside
     if yaib is None:
-        wanted = (*TABLES, *HOURLY)
-    laid = _Laid(folder, [history_notes], {}, [])
+        wanted = (*TABLES, *hourly)
+    absent = [table.name for table in HOURLY if table not in hourly]
+    laid = _Laid(folder, [history_notes], {}, absent)
     with progress_bar("reading tables", len(wanted), enabled=progress) as advance:
         for table in wanted:
             path = find_table(src, table.name)
@@ -109,8 +109,8 @@ def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path,
                 laid.counts[table.name] = lay_apart(table, path, stays, folder)
                 laid.events.append(table.events)
             advance()
-    if find_table(src, "hospital") is None:
-        laid.missing.append("hospital")
+    others = ("hospital", *(table.name for table in HOURLY if table not in wanted))
+    laid.missing.extend(name for name in others if find_table(src, name) is None)
     if yaib is not None:
         laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, stays, folder)
         laid.events.append(yaib_events)
@@ -127,9 +127,7 @@ def _write_shards(folder: Path, stays: pl.DataFrame, laid: _Laid, progress: bool
             frames = [stay_events(mine)]
             for events in laid.events:
                 table, late = dated(events(parts), mine)
-                frames.append(
-                    table.rename({old: new for old, new in _RENAME.items() if old in table.columns})
-                )
+                frames.append(table.rename({old: new for old, new in _RENAME.items() if old in table.columns}))
                 counts["events_out_of_time"] += late
             everything = pl.concat(frames, how="diagonal_relaxed")
             counts["events"] += write_events(folder, shard, everything, extra=("site",))
@@ -144,9 +142,7 @@ def _write_knowledge(folder: Path, laid: _Laid) -> int:
     edges = knowledge.coded_as(laid.folder)
     write_edges(folder, edges)
     parents = knowledge.hierarchy({*used, *edges["head"].to_list(), *edges["tail"].to_list()})
-    return write_codes(
-        folder, parents, knowledge.describe(parents, knowledge.drug_names(laid.folder)), parents
-    )
+    return write_codes(folder, parents, knowledge.describe(parents, knowledge.drug_names(laid.folder)), parents)
 
 
 def _write_cohort(folder: Path, stays: pl.DataFrame, seed: int, split_by: str) -> dict[str, Any]:

@@ -17,11 +17,7 @@ def drug_name(text: pl.Expr) -> pl.Expr:
     """
     name = text.str.to_lowercase().str.replace_all(r"\(.*?\)", " ")
     name = name.str.replace(r"^\s*[\d.,]+\s*\w+[^:]*?(:|\s-\s)\s*", "")
-    name = (
-        name.str.replace(r"(\s|^)[\d.,]+.*$", "")
-        .str.replace(r"\s(in|:)\s.*$", "")
-        .str.replace(r"\s*:.*$", "")
-    )
+    name = name.str.replace(r"(\s|^)[\d.,]+.*$", "").str.replace(r"\s(in|:)\s.*$", "").str.replace(r"\s*:.*$", "")
     name = name.str.replace_all(r"\s+", " ").str.strip_chars(" -:,.*")
     return pl.when(name == "").then(None).otherwise(name)
 
@@ -30,21 +26,17 @@ def _code(prefix: str) -> pl.Expr:
     """Name a drug by its HICL number, and where there is none by its name."""
     number = pl.col("drughiclseqno")
     by_number = pl.lit(f"{prefix}//HICL//") + number.cast(pl.String)
-    return (
-        pl.when(number > 0)
-        .then(by_number)
-        .otherwise(pl.lit(f"{prefix}//NAME//") + drug_name(pl.col("drugname")))
-    )
+    return pl.when(number > 0).then(by_number).otherwise(pl.lit(f"{prefix}//NAME//") + drug_name(pl.col("drugname")))
 
 
 def _medication_rows(piece: pl.DataFrame) -> pl.DataFrame:
-    """Leave cancelled orders out; a drug counts from its start, or from its order where that came later."""
+    """Leave cancelled orders out; a drug is known from its order on, or its start if that has no time."""
     cancelled = (pl.col("drugordercancelled") == "Yes").fill_null(value=False)
     return (
         piece.filter(~cancelled)
         .select(
             stay=STAY,
-            offset=pl.max_horizontal("drugstartoffset", "drugorderoffset"),
+            offset=pl.coalesce("drugorderoffset", "drugstartoffset"),
             code=_code("DRUG"),
             name=drug_name(pl.col("drugname")),
         )
@@ -69,9 +61,7 @@ def _infusion_rows(piece: pl.DataFrame) -> pl.DataFrame:
     unit = text.str.extract(r"\(([^()]+)\)$").str.strip_chars()
     name = drug_name(text.str.replace(r"\([^()]*\)$", ""))
     rate = pl.col("drugrate").cast(pl.Float64, strict=False)
-    whole = (
-        pl.lit("INFUSION//") + name + pl.when(unit.is_null()).then(pl.lit("")).otherwise(" (" + unit + ")")
-    )
+    whole = pl.lit("INFUSION//") + name + pl.when(unit.is_null()).then(pl.lit("")).otherwise(" (" + unit + ")")
     table = piece.select(
         stay=STAY,
         offset="infusionoffset",

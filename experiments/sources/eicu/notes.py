@@ -61,14 +61,13 @@ def _note_rows(piece: pl.DataFrame) -> pl.DataFrame:
 
 
 def _note_events(parts: Parts) -> pl.DataFrame:
-    """Compose one note of all entries of a kind entered at the same time."""
+    """Compose one note of all entries of a kind entered at the same time; a form left empty is no note."""
     found = parts.read("note")
     if found is None:
         return pl.DataFrame(schema=_SCHEMA)
     lines = found.sort("row").with_columns(line=pl.col("phrase") + ".")
-    notes = lines.group_by("stay", "offset", "kind").agg(
-        text=pl.col("line").drop_nulls().unique(maintain_order=True)
-    )
+    notes = lines.group_by("stay", "offset", "kind").agg(text=pl.col("line").drop_nulls().unique(maintain_order=True))
+    notes = notes.filter(pl.col("text").list.len() > 0)
     opening = pl.concat_list((pl.col("kind") + " note.").cast(pl.String), "text")
     slug = pl.col("kind").str.to_lowercase().str.replace_all(r"[^a-z0-9]+", "_").str.strip_chars("_")
     return notes.select("stay", "offset", code=pl.lit("NOTE//") + slug, text=opening.list.join("\n"))
@@ -84,9 +83,7 @@ def history_notes(parts: Parts) -> pl.DataFrame:
     said = [phrase(path.partition("/")[2] or path, value, text) for path, value, text in entries.iter_rows()]
     entries = entries.with_columns(pl.Series("phrase", said, dtype=pl.String))
     lines = found.join(entries, on=keys, how="left", nulls_equal=True).sort("row")
-    notes = lines.group_by("stay", "offset").agg(
-        said=pl.col("phrase").drop_nulls().unique(maintain_order=True)
-    )
+    notes = lines.group_by("stay", "offset").agg(said=pl.col("phrase").drop_nulls().unique(maintain_order=True))
     text = pl.lit("Past history: ") + pl.col("said").list.join("; ") + "."
     return notes.select("stay", "offset", code=pl.lit("NOTE//past_history"), text=text)
 

@@ -25,8 +25,8 @@ Licence: {licence}. {terms}
   the calendar, so that nothing from what may be a patient's future is before a prediction. Where that
   one ended in death, events follow the death.
 - An event counts from when it was known: the entry, where the table has one (admissionDx, allergy,
-  pastHistory, note, nurseCharting; a physical examination bears the time of its note; a drug its start
-  or later order entry; a laboratory value its last revision). Values of a monitored hour are one mean,
+  pastHistory, note, nurseCharting; a physical examination bears the time of its note; a drug that of
+  its order; a laboratory value its last revision). Values of a monitored hour are one mean,
   known with the hour's last value; the hourly values of YAIB at the hour's end. First-day worst values
   (apacheApsVar) count from 24 h after unit admission; -1 is missing.
 - Events before the hospital stay are set to its first moment; events later than 30 days after it are
@@ -66,12 +66,12 @@ _ATTRIBUTION = (
     "a freely available multi-center database for critical care research. Scientific Data 5:180178 (2018)."
 )
 _DEMO = (
-    "\nJohnson A, Pollard T, Badawi O, Raffa J. eICU Collaborative Research Database Demo (version 2.0.1), PhysioNet,\n"
-    "2021, doi:10.13026/4mxk-na84."
+    "\nJohnson A, Pollard T, Badawi O, Raffa J. eICU Collaborative Research Database Demo (version 2.0.1),\n"
+    "PhysioNet, 2021, doi:10.13026/4mxk-na84."
 )
 _HOURLY = (
-    "\nHourly values: van de Water R et al. Yet Another ICU Benchmark, ICLR 2024, made with ricu from the same\n"
-    "database."
+    "\nHourly values: van de Water R et al. Yet Another ICU Benchmark, ICLR 2024, made with ricu from the\n"
+    "same database."
 )
 _ODBL_TERMS = (
     "This derived database stays under the same licence; the notice is in LICENSE-DATA.txt. Contains\n"
@@ -105,11 +105,10 @@ def readme(terms: Terms, summary: dict[str, Any]) -> str:
     """Return the README of a converted folder."""
     counts = (
         f"{summary['patients']:,} patients, {summary['hospital_stays']:,} hospital stays, "
-        f"{summary['unit_stays']:,} unit stays, {summary['hospitals']:,} hospitals, {summary['events']:,} events."
+        f"{summary['unit_stays']:,} unit stays, {summary['hospitals']:,} hospitals, "
+        f"{summary['events']:,} events."
     )
-    attribution = (
-        _ATTRIBUTION + (_DEMO if terms.demo else "") + (_HOURLY if "yaib" in summary["tables"] else "")
-    )
+    attribution = _ATTRIBUTION + (_DEMO if terms.demo else "") + (_HOURLY if "yaib" in summary["tables"] else "")
     return _TEXT.format(
         name=terms.name,
         counts=counts,

@@ -56,8 +56,9 @@ def read_stays(path: Path, patients_per_shard: int) -> pl.DataFrame:
     """Read the patient table and place every unit stay on its patient's calendar.
 
     Adds to the table: stay, subject_id (1, 2, ... in the order of uniquepid, which is dropped), shard,
-    age_years, site, admitted (unit admission), opened and closed (first and last moment of the hospital stay),
-    left_hospital, and `ordered`: whether all that precedes the stay on the calendar is known to have preceded it.
+    age_years, site, admitted (unit admission), opened and closed (first and last moment of the hospital
+    stay), left_hospital, and `ordered`: whether all that precedes the stay on the calendar is known to have
+    preceded it.
 
     Raises:
         UsageError: a column or key is missing, or a stay is there twice.
@@ -78,8 +79,7 @@ def read_stays(path: Path, patients_per_shard: int) -> pl.DataFrame:
         subject_id=pl.col("uniquepid").rank("dense").cast(pl.Int64),
         age_years=pl.col("age").str.replace(r"^> ?89$", "90").cast(pl.Float32, strict=False),
         site=pl.col("hospitalid").cast(pl.String),
-        long=(pl.col("unitdischargeoffset") > DAY_MINUTES)
-        & (pl.col("hospitaldischargeoffset") > DAY_MINUTES),
+        long=(pl.col("unitdischargeoffset") > DAY_MINUTES) & (pl.col("hospitaldischargeoffset") > DAY_MINUTES),
     )
     table = table.with_columns(shard=(pl.col("subject_id") - 1) // patients_per_shard).drop("uniquepid", STAY)
     return _on_calendar(table).sort("subject_id", "admitted", "unitvisitnumber", "stay")
@@ -104,8 +104,7 @@ def _on_calendar(stays: pl.DataFrame) -> pl.DataFrame:
         admitted=pl.col("anchor") - pl.duration(minutes=pl.col(minutes)),
         opened=pl.col("anchor") + pl.duration(minutes=pl.col("start")),
         closed=pl.col("anchor") + pl.duration(minutes=pl.col("end")),
-        left_hospital=pl.col("anchor")
-        + pl.duration(minutes=pl.col("hospitaldischargeoffset") - pl.col(minutes)),
+        left_hospital=pl.col("anchor") + pl.duration(minutes=pl.col("hospitaldischargeoffset") - pl.col(minutes)),
     ).drop("anchor", "start", "end")
 
 
@@ -128,8 +127,8 @@ def _hospital_stays(stays: pl.DataFrame) -> pl.DataFrame:
 def _in_order(hospital: pl.DataFrame) -> pl.DataFrame:
     """Sort by year of discharge and age. Among stays alike in both only the first may be predicted for.
 
-    That one has a unit stay of more than a day if any has, and is otherwise arbitrary (the lowest id): it must
-    not depend on the outcome. Those after it may in truth have preceded it and the other way round.
+    That one has a unit stay of more than a day if any has, and is otherwise arbitrary (the lowest id): it
+    must not depend on the outcome. Those after it may in truth have preceded it and the other way round.
     """
     subject = "subject_id"
     known_year = pl.when(pl.col("year").is_null().any().over(subject)).then(0).otherwise(pl.col("year"))
@@ -169,9 +168,9 @@ def dated(events: pl.DataFrame, stays: pl.DataFrame) -> tuple[pl.DataFrame, int]
     """
     wanted = stays.select("stay", "subject_id", "site", "admitted", "opened", "closed")
     table = events.join(wanted, on="stay").with_columns(
-        time=pl.max_horizontal(
-            pl.col("admitted") + pl.duration(minutes=pl.col("offset")), pl.col("opened")
-        ).cast(pl.Datetime("us"))
+        time=pl.max_horizontal(pl.col("admitted") + pl.duration(minutes=pl.col("offset")), pl.col("opened")).cast(
+            pl.Datetime("us")
+        )
     )
     kept = table.filter(pl.col("time") <= pl.col("closed") + LATE)
     return kept.drop("stay", "offset", "admitted", "opened", "closed"), table.height - kept.height

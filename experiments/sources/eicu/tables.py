@@ -39,8 +39,8 @@ class Parts:
 class Table:
     """A table of the release: the columns needed, rows made small, and events made of a shard's rows.
 
-    `rows` takes a piece of the table and returns what is kept of it, with the column `stay`. `events` takes the
-    parts of a shard and returns the columns stay, offset (minutes from unit admission at which the fact was
+    `rows` takes a piece of the table and returns what is kept of it, with the column `stay`. `events`
+    takes the parts of a shard and returns the columns stay, offset (minutes from unit admission at which the fact was
     available), code, and where known value, unit and text.
     """
 

@@ -85,7 +85,9 @@ class Causes:
             found[p, a] = (weight * self.risk[p]).sum() / max(weight.sum(), 1e-300)
         return found
 
-    def _seen(self, pattern: NDArray[np.int8], there: NDArray[np.int8], modalities: Sequence[str]) -> tuple[object, ...]:
+    def _seen(
+        self, pattern: NDArray[np.int8], there: NDArray[np.int8], modalities: Sequence[str]
+    ) -> tuple[object, ...]:
         have = dict(zip(OBSERVED, there.tolist(), strict=True))
         have["graph"] = have["codes"]
         causes = {cause for each in modalities if have[each] for cause in SHOWN_BY[each]}
@@ -93,12 +95,14 @@ class Causes:
         return (*(have[each] for each in modalities), *shown)
 
     def auroc(self, modalities: Sequence[str], counts: NDArray[np.float64] | None = None) -> float:
-        """AUROC of the optimal reader, in the population or over counts (P, A, 2) of patients without and with label."""
+        """AUROC of the optimal reader, in the population or over counts (P, A, 2) of negatives and positives."""
         if counts is None:
             counts = np.stack([self.joint * (1 - self.risk[:, None]), self.joint * self.risk[:, None]], axis=-1)
         return weighted_auroc(self.score(modalities).ravel(), counts.reshape(-1, 2))
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    def draw(
+        self, count: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Draw pattern, availability and label of patients. Shape: three (count,)."""
         cell = rng.choice(self.joint.size, count, p=self.joint.ravel() / self.joint.sum())
         pattern, available = np.divmod(cell, self.joint.shape[1])

@@ -45,11 +45,21 @@ class Patients:
         return self.admitted + DAY
 
 
-def admissions(subjects: NDArray[np.int64], rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
+def admissions(
+    subjects: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
     """Draw when patients come, when they leave, and where. Shape: three (N,)."""
-    admitted = _EPOCH + rng.integers(365 * 2, 365 * 8, len(subjects)) * DAY + rng.integers(0, 24 * 60, len(subjects)) * 60_000_000
+    admitted = (
+        _EPOCH
+        + rng.integers(365 * 2, 365 * 8, len(subjects)) * DAY
+        + rng.integers(0, 24 * 60, len(subjects)) * 60_000_000
+    )
     left = admitted + (rng.gamma(2.0, 2.0, len(subjects)) * DAY).astype(np.int64) + 2 * DAY
-    return admitted, left, rng.choice(np.array(["north", "south", "east", "west"]), len(subjects), p=[0.4, 0.3, 0.2, 0.1])
+    return (
+        admitted,
+        left,
+        rng.choice(np.array(["north", "south", "east", "west"]), len(subjects), p=[0.4, 0.3, 0.2, 0.1]),
+    )
 
 
 def coded_events(patients: Patients, recipe: Recipe, rng: np.random.Generator) -> list[pl.DataFrame]:
@@ -65,11 +75,24 @@ def coded_events(patients: Patients, recipe: Recipe, rng: np.random.Generator) -
     ]
 
 
-def frame(subjects: NDArray[np.int64], times: NDArray[np.int64] | None, codes: NDArray[np.object_], values: NDArray[np.floating] | None = None) -> pl.DataFrame:
+def frame(
+    subjects: NDArray[np.int64],
+    times: NDArray[np.int64] | None,
+    codes: NDArray[np.object_],
+    values: NDArray[np.floating] | None = None,
+) -> pl.DataFrame:
     """Put columns together; no times mean static facts."""
-    time = pl.Series([None] * len(subjects), dtype=pl.Datetime("us")) if times is None else pl.Series(times).cast(pl.Datetime("us"))
-    value = pl.Series([None] * len(subjects), dtype=pl.Float32) if values is None else pl.Series(values).cast(pl.Float32)
-    return pl.DataFrame({"subject_id": subjects, "time": time, "code": pl.Series(codes, dtype=pl.String), "numeric_value": value})
+    time = (
+        pl.Series([None] * len(subjects), dtype=pl.Datetime("us"))
+        if times is None
+        else pl.Series(times).cast(pl.Datetime("us"))
+    )
+    value = (
+        pl.Series([None] * len(subjects), dtype=pl.Float32) if values is None else pl.Series(values).cast(pl.Float32)
+    )
+    return pl.DataFrame(
+        {"subject_id": subjects, "time": time, "code": pl.Series(codes, dtype=pl.String), "numeric_value": value}
+    )
 
 
 def _visit_times(patients: Patients, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -95,7 +118,9 @@ def _demographics(patients: Patients, rng: np.random.Generator) -> pl.DataFrame:
     )
 
 
-def _diagnoses(patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator) -> pl.DataFrame:
+def _diagnoses(
+    patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator
+) -> pl.DataFrame:
     """Codes that show causes: two to four leaves of a category or its decoy, two rare leaves of a family."""
     count = len(patients.subjects)
     shows = [vocabulary.leaves(vocabulary.DECOY), vocabulary.leaves(vocabulary.DISEASE)]
@@ -115,7 +140,9 @@ def _diagnoses(patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.
     return pl.concat(parts)
 
 
-def _background(patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], rng: np.random.Generator) -> pl.DataFrame:
+def _background(
+    patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], rng: np.random.Generator
+) -> pl.DataFrame:
     """Diagnoses and drugs that say nothing, some common, most rare."""
     codes = np.array(vocabulary.background(), object)
     order = np.random.default_rng(7).permutation(len(codes))  # the same codes are common in every shard
@@ -148,7 +175,9 @@ def _measurements(patients: Patients, there: NDArray[np.bool_], rng: np.random.G
     return parts
 
 
-def _during_first_day(patients: Patients, who: NDArray[np.int64], code: str, values: NDArray[np.floating], rng: np.random.Generator) -> pl.DataFrame:
+def _during_first_day(
+    patients: Patients, who: NDArray[np.int64], code: str, values: NDArray[np.floating], rng: np.random.Generator
+) -> pl.DataFrame:
     times = patients.admitted[who] + (rng.uniform(0.2, 23.5, len(who)) * HOUR).astype(np.int64)
     return frame(patients.subjects[who], times, np.full(len(who), code, object), np.round(values, 2))
 
@@ -158,7 +187,11 @@ def _stay(patients: Patients) -> pl.DataFrame:
     died = patients.outcome
     return pl.concat(
         [
-            frame(patients.subjects[died], patients.left[died] - 12 * HOUR, np.full(died.sum(), f"{vocabulary.ICD}Z51.5", object)),
+            frame(
+                patients.subjects[died],
+                patients.left[died] - 12 * HOUR,
+                np.full(died.sum(), f"{vocabulary.ICD}Z51.5", object),
+            ),
             frame(patients.subjects[died], patients.left[died], np.full(died.sum(), "MEDS_DEATH", object)),
             frame(patients.subjects[~died], patients.left[~died], np.full((~died).sum(), "HOSPITAL_DISCHARGE", object)),
         ]

@@ -37,7 +37,7 @@ class Recipe:
 RECIPES: Mapping[str, Recipe] = {
     "redundant": Recipe(
         "every modality shows the same cause: fusing helps only those who lack one",
-        {cause: 0.4 for cause in CAUSES},
+        dict.fromkeys(CAUSES, 0.4),
         base=-0.4,
         shared=True,
     ),
@@ -60,8 +60,8 @@ RECIPES: Mapping[str, Recipe] = {
     "noise": Recipe("the label depends on nothing: whoever wins here is lucky", base=-0.4),
     "mixed": Recipe(
         "a part in every modality, one interaction of code and note, one effect of a parent code",
-        {"disease": 0.75, "laboratory": 0.7, "note": 1.1, "image": 1.3, "family": 0.75},
-        synergy=1.0,
-        base=-0.6,
+        {"disease": 1.4, "laboratory": 1.2, "note": 2.6, "image": 3.0, "family": 1.4},
+        synergy=2.0,
+        base=-1.5,
     ),
 }

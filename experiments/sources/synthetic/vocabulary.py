@@ -1,4 +1,4 @@
-"""Codes as they look in records: ICD-10-CM and ATC in their hierarchies, laboratory values and vital signs with units."""
+"""Codes as they look in records: ICD-10-CM and ATC in their hierarchies, laboratory values and vital signs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,16 @@ TREATS = {
     "A10AB05": "E11", "C10AA05": "E78", "C10AA01": "E78", "B01AC06": "I25", "B01AF02": "I48", "J01CR05": "A41",
     "J01DD04": "J18", "R03AC02": "J44", "N06AB06": "F32", "A02BC02": "K21", "N02BE01": "M54", "M01AE01": "M17",
 }  # fmt: skip
-CAUSES_EDGES = {"I10": "I50", "I25": "I50", "I21": "I50", "E11": "N18", "J18": "A41", "N39": "A41", "J44": "J96", "N18": "D64"}
+CAUSES_EDGES = {
+    "I10": "I50",
+    "I25": "I50",
+    "I21": "I50",
+    "E11": "N18",
+    "J18": "A41",
+    "N39": "A41",
+    "J44": "J96",
+    "N18": "D64",
+}
 
 MEASUREMENTS = {
     "LAB//creatinine": ("Creatinine in serum", "mg/dL"),
@@ -148,7 +157,7 @@ def family(value: int, count: int) -> tuple[str, ...]:
 @cache
 def codes() -> tuple[Code, ...]:
     """Return every code with its parent: chapters, blocks, categories, leaves, drug classes, measurements, others."""
-    found = {f"{ICD}{chapter}": (name, None) for chapter, name in _CHAPTERS.items()}
+    found: Tree = {f"{ICD}{chapter}": (name, None) for chapter, name in _CHAPTERS.items()}
     for category, block, name, _ in _rows():
         _add_category(found, category, block, name)
     for category, (block, name) in _FAMILY_NAMES.items():

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments.progress import progress_bar
+from experiments.sources.folder import new_folder
 from experiments.sources.synthetic import images, notes, vocabulary
 from experiments.sources.synthetic.causes import Causes, subsets, weighted_auroc
 from experiments.sources.synthetic.events import HOUR, Patients, admissions, coded_events, frame
@@ -55,37 +52,15 @@ def write_synthetic(
     causes = Causes(RECIPES[recipe], missing, note_missing, image_missing)
     arguments = {"recipe": recipe, "patients": patients, "seed": seed, "missing": missing}
     arguments |= {"note_missing": note_missing, "image_missing": image_missing, "shard_size": shard_size}
-    with new_folder(Path(out), overwrite) as folder:
+    with new_folder(Path(out), overwrite=overwrite) as folder:
         _write_metadata(folder, recipe)
         truth = _write_patients(folder, causes, arguments, progress)
         (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     return truth
 
 
-@contextmanager
-def new_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder beside `out` that becomes it when all went well and vanishes otherwise.
-
-    Raises:
-        UsageError: `out` is there and not to be overwritten.
-    """
-    if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
-        raise UsageError(f"{out} exists; choose another folder or say --overwrite")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        if out.exists():
-            shutil.rmtree(out)
-        temporary.replace(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def _write_metadata(folder: Path, recipe: str) -> None:
-    for name in ("metadata", "data", "labels", "graph", "images"):
+    for name in ("graph", "images"):
         (folder / name).mkdir()
     about = {
         "dataset_name": f"ehrfusion synthetic, {recipe}",
@@ -106,7 +81,7 @@ def _write_metadata(folder: Path, recipe: str) -> None:
         "description": [each.description for each in codes],
         "parent_codes": [[each.parent] if each.parent else [] for each in codes],
     }
-    schema = {"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)}
+    schema: dict[str, Any] = {"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)}
     pl.DataFrame(table, schema=schema).write_parquet(folder / "metadata" / "codes.parquet")
     edges = pl.DataFrame(vocabulary.edges(), schema=["head", "relation", "tail"], orient="row")
     edges.write_parquet(folder / "graph" / "edges.parquet")
@@ -144,7 +119,9 @@ def _labels(people: Patients) -> pl.DataFrame:
 def _shard(folder: Path, people: Patients, causes: Causes, rng: np.random.Generator) -> pl.DataFrame:
     parts = coded_events(people, causes.recipe, rng)
     everything = pl.concat([*parts, _notes(people, rng), _images(folder, people, rng)], how="diagonal")
-    units = pl.DataFrame({"code": list(vocabulary.MEASUREMENTS), "unit": [unit for _, unit in vocabulary.MEASUREMENTS.values()]})
+    units = pl.DataFrame(
+        {"code": list(vocabulary.MEASUREMENTS), "unit": [unit for _, unit in vocabulary.MEASUREMENTS.values()]}
+    )
     sites = pl.DataFrame({"subject_id": people.subjects, "site": people.sites.tolist()})
     everything = everything.join(units, on="code", how="left", maintain_order="left")
     everything = everything.join(sites, on="subject_id", how="left", maintain_order="left")
@@ -165,7 +142,9 @@ def _notes(people: Patients, rng: np.random.Generator) -> pl.DataFrame:
                 rows.append((subject, admitted + int(hours[i, 1]), second, clinical_or_plain(second, causes[i], rng)))
             if rng.random() < 0.4:
                 rows.append((subject, admitted + int(hours[i, 2]), "NOTE//radiology", notes.radiology_report(rng)))
-        rows.append((subject, int(left) + 2 * HOUR, "NOTE//discharge", notes.discharge_summary(bool(people.outcome[i]))))
+        rows.append(
+            (subject, int(left) + 2 * HOUR, "NOTE//discharge", notes.discharge_summary(bool(people.outcome[i])))
+        )
     schema = {"subject_id": pl.Int64, "time": pl.Int64, "code": pl.String, "text_value": pl.String}
     table = pl.DataFrame(rows, schema=schema, orient="row")
     return table.with_columns(pl.col("time").cast(pl.Datetime("us")))
@@ -235,7 +214,9 @@ class _RareLeaves:
         self.count += len(split)
         if self.relevant and self.count <= self.most:
             there = people.has("codes")
-            self.parts.append((people.leaves[there], people.cause("family")[there], split[there], people.outcome[there]))
+            self.parts.append(
+                (people.leaves[there], people.cause("family")[there], split[there], people.outcome[there])
+            )
 
     def truth(self) -> dict[str, Any]:
         """Return the share of held-out patients with a known leaf, and the AUROC that the known leaves allow."""
