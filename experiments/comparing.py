@@ -164,7 +164,7 @@ def _about(
     if events and min(events["events"], len(rows) - events["events"]) < 50:
         warnings.append(f"only {events['events']} events among {len(rows)} held-out rows: the intervals are wide")
     return {
-        "title": f"{config.name}: {len(rows)} held-out predictions, {count} seeds, {config.compare.resamples} resamples",
+        "title": f"{config.name}: {len(rows)} held-out predictions, {count} seeds",
         "name": config.name,
         "rows": len(rows),
         "patients": len(np.unique(store.cohort.subject_ids[rows])),

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from experiments.data.folder import SPLITS
 from fusion.component import UsageError
@@ -66,6 +68,20 @@ def _put_in_place(temporary: Path, out: Path) -> None:
         old.unlink(missing_ok=True)
 
 
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a parquet file with the types MEDS wants: `string`, but `large_string` for text_value."""
+    data = table.to_arrow()
+    fields = [pa.field(each.name, _meds_type(each.name, each.type)) for each in data.schema]
+    pq.write_table(data.cast(pa.schema(fields)), path, compression="zstd")
+
+
+def _meds_type(name: str, kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind):
+        return pa.list_(_meds_type(name, kind.value_type))
+    text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if text and name != "text_value" else kind
+
+
 def write_events(folder: Path, shard: int, events: pl.DataFrame, extra: Sequence[str] = ()) -> int:
     """Write one shard, sorted by subject and time with static facts first, each fact once; return its rows.
 
@@ -76,7 +92,7 @@ def write_events(folder: Path, shard: int, events: pl.DataFrame, extra: Sequence
     table = events.with_columns(absent).select(pl.col(name).cast(kind) for name, kind in schema.items())
     order = ["subject_id", "time", *(name for name in schema if name not in ("subject_id", "time"))]
     table = table.unique().sort(order, nulls_last=False)
-    table.write_parquet(folder / "data" / f"{shard:05d}.parquet")
+    write_table(table, folder / "data" / f"{shard:05d}.parquet")
     return table.height
 
 
@@ -92,7 +108,7 @@ def write_codes(
             waiting += parents.get(code, ())
     rows = [(code, descriptions.get(code), list(parents.get(code, ()))) for code in sorted(known)]
     table = pl.DataFrame(rows, schema=_CODE_SCHEMA, orient="row")
-    table.write_parquet(folder / "metadata" / "codes.parquet")
+    write_table(table, folder / "metadata" / "codes.parquet")
     return table.height
 
 
@@ -100,7 +116,7 @@ def write_edges(folder: Path, edges: pl.DataFrame) -> None:
     """Write `graph/edges.parquet` from the columns head, relation, tail, each edge once."""
     (folder / "graph").mkdir(exist_ok=True)
     table = edges.select("head", "relation", "tail").unique().sort("head", "relation", "tail")
-    table.write_parquet(folder / "graph" / "edges.parquet")
+    write_table(table, folder / "graph" / "edges.parquet")
 
 
 def split_by_group(groups: pl.DataFrame, seed: int) -> pl.DataFrame:
@@ -120,7 +136,7 @@ def split_by_group(groups: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 def write_splits(folder: Path, splits: pl.DataFrame) -> dict[str, int]:
     """Write `metadata/subject_splits.parquet` and return the number of subjects in each split."""
-    splits.write_parquet(folder / "metadata" / "subject_splits.parquet")
+    write_table(splits, folder / "metadata" / "subject_splits.parquet")
     counts = dict(splits.group_by("split").len().iter_rows())
     return {name: counts.get(name, 0) for name in SPLITS}
 
@@ -133,7 +149,7 @@ def write_labels(
 ) -> None:
     """Write one label file with the columns subject_id, prediction_time and the value."""
     table = labels.select(pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")), value)
-    table.sort("subject_id", "prediction_time").write_parquet(folder / "labels" / f"{name}.parquet")
+    write_table(table.sort("subject_id", "prediction_time"), folder / "labels" / f"{name}.parquet")
 
 
 def write_dataset(folder: Path, **about: Any) -> None:

@@ -97,9 +97,8 @@ def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path,
     if yaib is None and not hourly and beside.is_dir():
         yaib = beside
     if yaib is None:
-        wanted = (*TABLES, *hourly)
-    absent = [table.name for table in HOURLY if table not in hourly]
-    laid = _Laid(folder, [history_notes], {}, absent)
+        wanted = (*TABLES, *HOURLY)
+    laid = _Laid(folder, [history_notes], {}, [])
     with progress_bar("reading tables", len(wanted), enabled=progress) as advance:
         for table in wanted:
             path = find_table(src, table.name)
