@@ -19,7 +19,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from experiments.config import StudyConfig, TrainingConfig, load_config, parse_config
+from experiments.config import StudyConfig, load_config, parse_config
 from experiments.data.batches import iterate_batches
 from experiments.data.store import Store
 from experiments.features import feature_source
@@ -183,7 +183,6 @@ def main() -> None:
             [f"runs={folder}", f"data.folder={folder}/data", f"data.synthetic.patients={arguments.patients}"],
         )
         assert isinstance(config, StudyConfig)
-        assert config.training == TrainingConfig(epochs=27, patience=6, batch_size=64)
         store = open_store(config)
         (folder / "bert").mkdir()
         print(f"plain DataLoader / ours, one epoch: {epochs(store, config.data.preprocess):.1f}x (promised 2x)")

@@ -15,7 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from encoders.records import Record
+from experiments.config import DataConfig
+from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
+from experiments.data.reader import iterate_records
 from experiments.sources.covid_cxr import convert_covid_cxr, kind_of_finding
 from experiments.sources.finding_mask import FINDING, mask, names_finding
 from fusion.component import UsageError
@@ -90,7 +94,7 @@ def write_source(folder: Path, rows: list[dict[str, str]] = ROWS, columns: list[
         writer.writeheader()
         writer.writerows(rows)
     for shade, row in enumerate(rows):
-        picture = Image.fromarray(np.full((40, 60), shade * 10, np.uint8))
+        picture = Image.fromarray(np.full((40, 60), shade % 25 * 10, np.uint8))
         picture.save(folder / "images" / row["filename"])
     return folder
 
@@ -112,6 +116,13 @@ def events(folder: Path, prefix: str = "") -> pl.DataFrame:
 
 def days(table: pl.DataFrame) -> list[float]:
     return [(time - DAY_ZERO).total_seconds() / 86400 for time in table["time"]]
+
+
+def records(folder: Path) -> dict[int, Record]:
+    """Return what the reader gives for every labelled patient, by subject."""
+    labels = pl.read_parquet(folder / "labels" / "covid19.parquet")
+    subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].to_numpy()
+    return {int(subjects[row]): record for row, record in iterate_records(open_dataset(folder), subjects, times)}
 
 
 def test_images_notes_and_measurements_lie_on_their_days(source: Path, tmp_path: Path) -> None:
@@ -138,7 +149,23 @@ def test_label_is_one_a_patient_on_the_day_of_the_first_image(source: Path, tmp_
     steps = json.loads((out / "cohort.json").read_text())["labels"]["covid19"]
     assert steps == summary["labels"]["covid19"]
     assert [step["n"] for step in steps] == [4, 4, 3, 2, 2]
+    assert [step.get("left_out") for step in steps] == [None, 0, 1, 1, None]
     assert steps[-1]["positive"] == 1
+
+
+def test_prediction_sees_the_first_day_only(source: Path, tmp_path: Path) -> None:
+    convert_covid_cxr(source, tmp_path / "out")
+    seen = records(tmp_path / "out")[2]
+    assert [image.path.name for image in seen.images] == ["a.png"]
+    assert [note.text for note in seen.notes] == ["Fever. [finding]."]
+
+
+def test_outcomes_turned_round_change_no_event(tmp_path: Path) -> None:
+    columns = [*COLUMNS, "intubated", "went_icu", "location"]
+    for name, told in (("one", "Y"), ("two", "N")):
+        rows = [row | dict.fromkeys(("survival", "intubated", "went_icu", "location"), told) for row in ROWS]
+        convert_covid_cxr(write_source(tmp_path / f"source {name}", rows, columns), tmp_path / name)
+    assert events(tmp_path / "one").equals(events(tmp_path / "two"))
 
 
 def test_notes_hide_the_finding_and_never_credit_the_source(source: Path, tmp_path: Path) -> None:
@@ -202,6 +229,21 @@ def test_names_of_findings_are_hidden_in_any_case(name: str) -> None:
         assert FINDING in hidden
         assert text.split()[0].lower() not in hidden.lower()
         assert hidden.endswith("and fever.")
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("RT-PCR was positive for covid 19 (2019-nCoV).", "[finding] was [finding]."),
+        ("COVID-19/SARS/MERS", "[finding]"),
+        ("Pneumocystis jirovecii pneumonia (PCP)", "[finding] pneumonia ([finding])"),
+        ("LEGIONELLA pneumonia with ARDS", "[finding] pneumonia with [finding]"),
+        ("Swab negative; air bronchogram positive.", "[finding]; air bronchogram positive."),
+        ("An HIV positive man with pneumonia.", "An HIV positive man with pneumonia."),
+    ],
+)
+def test_results_of_tests_are_hidden_where_a_finding_or_test_is_named(text: str, hidden: str) -> None:
+    assert mask(text) == hidden
 
 
 @pytest.mark.parametrize("text", ["Pneumonia in both lungs.", "The coronary sinus, a viral-free word: mersey, lipids."])
@@ -279,6 +321,33 @@ def test_collection_is_valid_meds_with_both_labels_in_every_split(collection: tu
     labels = pl.read_parquet(out / "labels" / "covid19.parquet").join(splits, on="subject_id")
     assert labels.height == 103
     assert labels.group_by("split").agg(pl.col("boolean_value").n_unique())["boolean_value"].to_list() == [2, 2, 2]
+
+
+def test_collection_reads_as_a_cohort_of_patients_who_all_have_an_image(
+    collection: tuple[Path, dict[str, Any]],
+) -> None:
+    out, _ = collection
+    cohort = load_cohort(open_dataset(out), DataConfig(folder=out, labels="covid19"))
+    assert (len(cohort.targets), cohort.targets.sum()) == (103, 67)
+    found = records(out)
+    assert len(found) == 103
+    assert all(record.images for record in found.values())
+
+
+def test_the_seed_decides_the_splits(tmp_path: Path) -> None:
+    rows = [
+        {"patientid": f"{kind}{i}", "finding": kind, "filename": f"{kind}{i}.png", "clinical_notes": "Fever."}
+        for kind in ("COVID-19", "Lipoid")
+        for i in range(20)
+    ]
+    source = write_source(tmp_path / "many", rows)
+    tables = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        convert_covid_cxr(source, tmp_path / name, seed=seed)
+        tables.append(pl.read_parquet(tmp_path / name / "metadata" / "subject_splits.parquet"))
+    assert tables[0].equals(tables[1])
+    assert not tables[0].equals(tables[2])
+    assert dict(tables[2].group_by("split").len().rows()) == {"train": 28, "tuning": 6, "held_out": 6}
 
 
 def test_collection_notes_name_no_finding(collection: tuple[Path, dict[str, Any]]) -> None:

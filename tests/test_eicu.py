@@ -17,7 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encoders.records import Edge
+from experiments.config import DataConfig
+from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
+from experiments.data.reader import iterate_records
 from experiments.sources.eicu import convert_eicu
 from experiments.sources.eicu.drugs import drug_name
 from experiments.sources.eicu.notes import phrase
@@ -543,6 +546,30 @@ def test_demo_cohort_flow_adds_up(demo: tuple[Path, dict[str, Any]]) -> None:
         assert steps[-1]["positive"] == labels["boolean_value"].sum()
         for before, after in pairwise(steps):
             assert before["n"] - after.get("left_out", 0) == after["n"]
+
+
+def test_tables_that_hold_outcomes_are_not_read(tables: Path, tmp_path: Path) -> None:
+    convert_eicu(tables, tmp_path / "without")
+    for name in ("apachePatientResult", "apachePredVar"):
+        write_table(tables, name, [{"patientunitstayid": 11, "predictedhospitalmortality": 0.9, "day1meds": 1}])
+    convert_eicu(tables, tmp_path / "with")
+    assert events(tmp_path / "with").equals(events(tmp_path / "without"))
+
+
+def test_demo_reads_as_a_cohort_and_nobody_is_left_out_for_lacking_a_modality(
+    demo: tuple[Path, dict[str, Any]],
+) -> None:
+    out, summary = demo
+    dataset = open_dataset(out)
+    for name in ("hospital_mortality", "unit_stay_over_3_days"):
+        cohort = load_cohort(dataset, DataConfig(folder=out, labels=name))
+        assert len(cohort.targets) == summary["labels"][name][-1]["n"]
+        assert cohort.targets.sum() == summary["labels"][name][-1]["positive"]
+    records = [record for _, record in iterate_records(dataset, cohort.subject_ids, cohort.prediction_times)]
+    assert len(records) == len(cohort.targets)
+    assert all(len(record.codes.codes) for record in records)
+    assert 0 < sum(not record.notes for record in records) < len(records) / 2
+    assert max(note.text.count("\n") for record in records for note in record.notes) > 5
 
 
 def test_demo_splits_are_by_patient(demo: tuple[Path, dict[str, Any]], shared_data: Path) -> None:

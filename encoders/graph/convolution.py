@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
@@ -59,13 +61,13 @@ class GraphConvolution(nn.Module):
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
-        from torch_geometric.nn import GCNConv
-        from torch_geometric.nn.conv.gcn_conv import gcn_norm
-
-        convolutions = [GCNConv(dim, dim, normalize=False) for _ in range(layers)]
+        geometric = _geometric()
+        convolutions = [geometric.GCNConv(dim, dim, normalize=False) for _ in range(layers)]
         self.passing = _Passing(preprocessor, dim, convolutions, dropout)
         # the graph never changes, so it is normalised once instead of at every step
-        edges, weight = gcn_norm(self.passing.edges, num_nodes=preprocessor.size, add_self_loops=True)
+        edges, weight = geometric.conv.gcn_conv.gcn_norm(
+            self.passing.edges, num_nodes=preprocessor.size, add_self_loops=True
+        )
         self.passing.edges = edges
         self.register_buffer("weight", weight, persistent=False)
 
@@ -98,12 +100,18 @@ class GraphAttention(nn.Module):
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
-        from torch_geometric.nn import GATConv
-
-        attentions: list[Any] = [GATConv(dim, dim // heads, heads) for _ in range(layers)]
+        attentions: list[Any] = [_geometric().GATConv(dim, dim // heads, heads) for _ in range(layers)]
         self.passing = _Passing(preprocessor, dim, attentions, dropout)
 
     def forward(self, inputs: GraphInputs) -> Tokens:
         """Give each patient's codes their vectors."""
         found: Tokens = self.passing(inputs)
         return found
+
+
+def _geometric() -> Any:
+    """Import torch-geometric's layers when they are first wanted, without what newer torch says about its scripting."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="`torch.jit", category=DeprecationWarning)
+        return importlib.import_module("torch_geometric.nn")

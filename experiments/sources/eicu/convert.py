@@ -137,7 +137,7 @@ def _write_shards(folder: Path, stays: pl.DataFrame, laid: _Laid, progress: bool
 def _write_knowledge(folder: Path, laid: _Laid) -> int:
     """Write the codes with their ancestors, and the edges from diagnosis paths to ICD codes."""
     files = sorted((folder / "data").glob("*.parquet"))
-    used = pl.scan_parquet(files).select(pl.col("code").unique()).collect()["code"].to_list()
+    used = {code for file in files for code in pl.read_parquet(file, columns=["code"])["code"].unique()}
     edges = knowledge.coded_as(laid.folder)
     write_edges(folder, edges)
     parents = knowledge.hierarchy({*used, *edges["head"].to_list(), *edges["tail"].to_list()})

@@ -78,7 +78,7 @@ def drug_names(parts: Path) -> dict[str, str]:
     best = counts.sort("code", "len", "name", descending=[False, True, False]).unique(
         "code", keep="first", maintain_order=True
     )
-    return dict(best.select("code", "name").collect().iter_rows())
+    return dict(best.select("code", "name").collect(engine="streaming").iter_rows())
 
 
 def coded_as(parts: Path) -> pl.DataFrame:
@@ -88,4 +88,4 @@ def coded_as(parts: Path) -> pl.DataFrame:
     if not files:
         return pl.DataFrame(schema=schema)
     pairs = pl.scan_parquet(files).select("path", "icd").explode("icd").drop_nulls().unique()
-    return pairs.select(head="path", relation=pl.lit("coded_as"), tail="icd").collect()
+    return pairs.select(head="path", relation=pl.lit("coded_as"), tail="icd").collect(engine="streaming")

@@ -20,7 +20,7 @@ from fusion.component import UsageError
 Kind = Literal["integer", "number", "text"]
 STAY = "patientunitstayid"
 _TYPES = {"integer": pa.int64(), "number": pa.float64(), "text": pa.string()}
-_BLOCK_BYTES = 16 * 2**20
+_BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True)

@@ -155,13 +155,16 @@ def family(value: int, count: int) -> tuple[str, ...]:
 
 
 @cache
-def codes() -> tuple[Code, ...]:
-    """Return every code with its parent: chapters, blocks, categories, leaves, drug classes, measurements, others."""
+def codes(rare: int) -> tuple[Code, ...]:
+    """Return every code with its parent: chapters, blocks, categories, leaves, drug classes, measurements, others.
+
+    Of the two families of rare codes, `rare` leaves each.
+    """
     found: Tree = {f"{ICD}{chapter}": (name, None) for chapter, name in _CHAPTERS.items()}
     for category, block, name, _ in _rows():
-        _add_category(found, category, block, name)
-    for category, (block, name) in _FAMILY_NAMES.items():
-        _add_category(found, category, block, name)
+        _add_category(found, category, block, name, leaves(category))
+    for value, category in enumerate(FAMILIES):
+        _add_category(found, category, *_FAMILY_NAMES[category], family(value, rare))
     found.update(_drug_tree())
     found.update({code: (f"{name} ({unit})", code.split("//")[0]) for code, (name, unit) in MEASUREMENTS.items()})
     found.update({"LAB": ("Laboratory value", None), "VITAL": ("Vital sign", None), "AGE": ("Age in years", None)})
@@ -176,11 +179,11 @@ def _rows() -> list[list[str]]:
     return [line.split("|") for line in _CATEGORIES.strip().splitlines()]
 
 
-def _add_category(found: Tree, category: str, block: str, name: str) -> None:
+def _add_category(found: Tree, category: str, block: str, name: str, ends: tuple[str, ...]) -> None:
     chapter = next(each for each in _CHAPTERS if each[:3] <= category <= each[-3:])
     found[f"{ICD}{block}"] = (f"Block {block}", f"{ICD}{chapter}")
     found[f"{ICD}{category}"] = (name, f"{ICD}{block}")
-    for leaf in leaves(category):
+    for leaf in ends:
         _, dot, end = leaf.removeprefix(ICD).partition(".")
         parent = f"{ICD}{category}"
         for length in range(1, len(end) + 1 if dot else 0):

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments.progress import progress_bar
-from experiments.sources.folder import new_folder
+from experiments.sources.folder import new_folder, write_table
 from experiments.sources.synthetic import images, notes, vocabulary
 from experiments.sources.synthetic.causes import Causes, subsets, weighted_auroc
 from experiments.sources.synthetic.events import HOUR, Patients, admissions, coded_events, frame
@@ -75,16 +75,16 @@ def _write_metadata(folder: Path, recipe: str) -> None:
         "site_id_columns": ["site"],
     }
     (folder / "metadata" / "dataset.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
-    codes = vocabulary.codes()
+    codes = vocabulary.codes(RECIPES[recipe].leaves)
     table = {
         "code": [each.code for each in codes],
         "description": [each.description for each in codes],
         "parent_codes": [[each.parent] if each.parent else [] for each in codes],
     }
     schema: dict[str, Any] = {"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)}
-    pl.DataFrame(table, schema=schema).write_parquet(folder / "metadata" / "codes.parquet")
+    write_table(pl.DataFrame(table, schema=schema), folder / "metadata" / "codes.parquet")
     edges = pl.DataFrame(vocabulary.edges(), schema=["head", "relation", "tail"], orient="row")
-    edges.write_parquet(folder / "graph" / "edges.parquet")
+    write_table(edges, folder / "graph" / "edges.parquet")
 
 
 def _write_patients(folder: Path, causes: Causes, arguments: dict[str, Any], progress: bool) -> dict[str, Any]:
@@ -100,14 +100,14 @@ def _write_patients(folder: Path, causes: Causes, arguments: dict[str, Any], pro
             people = Patients(
                 subjects, causes.patterns[pattern], causes.availability[available], outcome, *admissions(subjects, rng)
             )
-            _shard(folder, people, causes, rng).write_parquet(folder / "data" / f"{shard:05d}.parquet")
+            write_table(_shard(folder, people, causes, rng), folder / "data" / f"{shard:05d}.parquet")
             np.add.at(counts, (split, pattern, available, outcome.astype(int)), 1)
             rare.add(people, split)
             labels.append(_labels(people))
             splits.append(pl.DataFrame({"subject_id": subjects, "split": np.array(SPLITS)[split].tolist()}))
             advance(len(subjects))
-    pl.concat(labels).write_parquet(folder / "labels" / "outcome.parquet")
-    pl.concat(splits).write_parquet(folder / "metadata" / "subject_splits.parquet")
+    write_table(pl.concat(labels), folder / "labels" / "outcome.parquet")
+    write_table(pl.concat(splits), folder / "metadata" / "subject_splits.parquet")
     return {**arguments, **_truth(causes, counts), **rare.truth()}
 
 

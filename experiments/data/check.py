@@ -1,0 +1,209 @@
+"""Validate a data folder and say who has what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import meds
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from encoders.images.pixels import read_pixels
+from encoders.records import UnreadableImage
+from experiments.data.cohort import read_labels
+from experiments.data.folder import SPLITS, Dataset, open_dataset
+from experiments.data.reader import iterate_records
+from fusion.component import UsageError
+
+MODALITIES = ("codes", "notes", "images")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong or worth knowing: where, and what was wanted."""
+
+    severity: Literal["error", "warning", "info"]
+    file: str
+    message: str
+    row: int | None = None
+    column: str | None = None
+
+
+@dataclass
+class Check:
+    """What was found in a folder."""
+
+    folder: Path
+    problems: list[Problem] = field(default_factory=list)
+    patients: int = 0
+    events: int = 0
+    codes: int = 0
+    first: Any = None
+    last: Any = None
+    labels: dict[str, pl.DataFrame] = field(default_factory=dict)
+    flow: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error."""
+        return not any(problem.severity == "error" for problem in self.problems)
+
+
+def check(folder: Path) -> Check:
+    """Validate a folder against the MEDS schemas and summarise it; shard by shard.
+
+    Raises:
+        UsageError: the folder does not exist or holds no events.
+    """
+    dataset = open_dataset(folder)
+    found = Check(dataset.folder)
+    _events(dataset, found)
+    found.problems += _splits(dataset)
+    for path in sorted((dataset.folder / "labels").glob("**/*.parquet")):
+        _labels(dataset, path, found)
+    flow = dataset.folder / "cohort.json"
+    if flow.is_file():
+        found.flow = json.loads(flow.read_text(encoding="utf-8"))["labels"]
+    return found
+
+
+def _events(dataset: Dataset, found: Check) -> None:
+    known = set(dataset.code_table["code"].to_list())
+    seen: set[int] = set()
+    codes: set[str] = set()
+    for shard in dataset.shards:
+        name = shard.relative_to(dataset.folder).as_posix()
+        try:
+            meds.DataSchema.validate(pq.read_table(shard))
+        except Exception as error:  # the schema package raises its own kinds
+            found.problems.append(Problem("error", name, str(error).splitlines()[0]))
+            continue
+        frame = pl.read_parquet(shard)
+        found.events += frame.height
+        subjects = frame["subject_id"]
+        here = set(subjects.unique().to_list())
+        twice = len(here & seen)
+        if twice:
+            found.problems.append(Problem("error", name, f"{twice} subjects are in an earlier shard too"))
+        seen |= here
+        codes |= set(frame["code"].unique().to_list())
+        found.problems += _order(frame, name)
+        found.problems += _images(dataset, frame, name)
+        times = frame["time"].drop_nulls()
+        if len(times):
+            found.first = min(filter(None, (found.first, times.min())))
+            found.last = max(filter(None, (found.last, times.max())))
+    found.patients, found.codes = len(seen), len(codes)
+    lacking = codes - known
+    if lacking:
+        text = f"{len(lacking)} codes of the events are not described here, e.g. {min(lacking)}"
+        found.problems.append(Problem("warning", "metadata/codes.parquet", text))
+
+
+def _order(frame: pl.DataFrame, name: str) -> Iterator[Problem]:
+    same = frame.with_columns(
+        pl.col("time").fill_null(pl.datetime(1, 1, 1, time_unit="us")).alias("t"),
+        (pl.col("subject_id") != pl.col("subject_id").shift(1)).alias("new"),
+    )
+    if int(same["new"].sum()) + 1 != same["subject_id"].n_unique():
+        yield Problem("error", name, "the events of a subject are not side by side")
+    wrong = same.with_row_index().filter(~pl.col("new") & (pl.col("t") < pl.col("t").shift(1)))
+    if wrong.height:
+        yield Problem("error", name, "events are not sorted by time", int(wrong["index"][0]), "time")
+    if "numeric_value" in frame.columns:
+        bad = frame.with_row_index().filter(pl.col("numeric_value").is_infinite())
+        if bad.height:
+            yield Problem("error", name, "a value is infinite", int(bad["index"][0]), "numeric_value")
+
+
+def _images(dataset: Dataset, frame: pl.DataFrame, name: str) -> Iterator[Problem]:
+    column = dataset.image_column
+    if column is None:
+        return
+    if column not in frame.columns:
+        yield Problem("error", name, "the image column that metadata/dataset.json declares is missing", None, column)
+        return
+    for row, path in frame.with_row_index().filter(pl.col(column).is_not_null()).select("index", column).iter_rows():
+        try:
+            read_pixels(dataset.folder / path, 8, 1)
+        except UnreadableImage as error:
+            yield Problem("error", name, str(error), row, column)
+
+
+def _splits(dataset: Dataset) -> Iterator[Problem]:
+    path = dataset.folder / "metadata" / "subject_splits.parquet"
+    name = "metadata/subject_splits.parquet"
+    if not path.is_file():
+        yield Problem("warning", name, "there are no splits; choose data.splits.by: patient, time or site")
+        return
+    table = pl.read_parquet(path)
+    twice = table.unique().group_by("subject_id").len().filter(pl.col("len") > 1).height
+    if twice:
+        yield Problem("error", name, f"{twice} subjects are in more than one split")
+    for split in SPLITS:
+        if split not in table["split"].to_list():
+            yield Problem("error", name, f"split '{split}' is empty")
+
+
+def _labels(dataset: Dataset, path: Path, found: Check) -> None:
+    name = path.relative_to(dataset.folder).as_posix()
+    try:
+        table, column = read_labels(path)
+    except UsageError as error:
+        found.problems.append(Problem("error", name, str(error).removeprefix(f"{path}: ")))
+        return
+    subjects = table["subject_id"].to_numpy().astype(np.int64)
+    times = table["prediction_time"].to_numpy().astype("datetime64[us]")
+    has = np.zeros((len(subjects), len(MODALITIES)), bool)
+    for row, record in iterate_records(dataset, subjects, times):
+        has[row] = [len(record.codes.codes) > 0, bool(record.notes), bool(record.images)]
+    value = table[column].cast(pl.Float64) if table[column].dtype != pl.String else pl.Series([None] * len(table))
+    pattern = pl.DataFrame({m: has[:, i] for i, m in enumerate(MODALITIES)}).with_columns(value.alias("value"))
+    counted = pattern.group_by(MODALITIES).agg(pl.len().alias("n"), pl.col("value").mean().alias("mean"))
+    found.labels[name] = counted.sort("n", descending=True)
+    splits = dataset.folder / "metadata" / "subject_splits.parquet"
+    if splits.is_file() and column == "boolean_value":
+        joined = table.join(pl.read_parquet(splits).unique(), on="subject_id", how="left")
+        for split, count, positive in (
+            joined.group_by("split").agg(pl.len(), pl.col(column).sum().alias("positive")).sort("split").iter_rows()
+        ):
+            if split is None:
+                found.problems.append(Problem("error", name, f"{count} labels are of subjects without a split"))
+            elif positive in (0, count):
+                found.problems.append(Problem("error", name, f"split '{split}' has one class only"))
+            else:
+                text = f"{split}: {count} predictions, {positive} positive ({positive / count:.1%})"
+                found.problems.append(Problem("info", name, text))
+
+
+def render(found: Check) -> Any:
+    """Return what was found as rich tables."""
+    from rich.console import Group
+    from rich.table import Table
+
+    head = f"{found.folder}: {found.patients:,} patients, {found.events:,} events, {found.codes:,} codes"
+    parts: list[Any] = [f"{head}, {found.first} to {found.last}"]
+    for name, patterns in found.labels.items():
+        table = Table(*MODALITIES, "n", "share", "mean label", title=f"{name}: who has what at the prediction time")
+        total = int(patterns["n"].sum())
+        for *has, count, mean in patterns.iter_rows():
+            marks = ["yes" if each else "-" for each in has]
+            table.add_row(*marks, f"{count:,}", f"{count / total:.1%}", "" if mean is None else f"{mean:.3f}")
+        parts.append(table)
+    for name, steps in found.flow.items():
+        flow = Table("step", "n", title=f"{name}: who is predicted")
+        for step in steps:
+            flow.add_row(str(step["step"]), f"{step['n']:,}")
+        parts.append(flow)
+    problems = Table("", "file", "row", "column", "what")
+    for problem in found.problems:
+        row = "" if problem.row is None else str(problem.row)
+        problems.add_row(problem.severity, problem.file, row, problem.column or "", problem.message)
+    parts.append(problems)
+    parts.append("no errors" if found.ok else "there are errors")
+    return Group(*parts)
