@@ -26,8 +26,8 @@ def draw(causes: NDArray[np.int8], rng: np.random.Generator) -> NDArray[np.uint8
         pictures -= 75 * np.clip(lung * 1.6, 0, 1)
     side = rng.integers(0, 2, count)
     where = np.where(side == 0, 9.5, 22.5)[:, None] + shift[:, :1] + rng.normal(0, 1, (count, 1))
-    patch = _bump(x, y, where, 19 + rng.normal(0, 1.2, (count, 1)), 3.2, 3.2)
-    pictures += causes[:, None, None] * 65 * patch
+    patch = _bump(x, y, where, 19 + rng.normal(0, 1.2, (count, 1)), 3.6, 3.6)
+    pictures += causes[:, None, None] * 110 * patch
     wire = _bump(x, y, rng.uniform(3, 28, (count, 1)), rng.uniform(1, 6, (count, 1)), 1.2, 1.2)
     pictures += (rng.random(count) < 0.5)[:, None, None] * 90 * wire  # a device at the top says nothing
     pictures += rng.normal(0, 9, pictures.shape).astype(np.float32)
