@@ -16,3 +16,13 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the open data are not here ({folder}); set EHRFUSION_SHARED_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic data folder of 160 patients with all modalities; tests must not write into it."""
+    from experiments.sources.synthetic import write_synthetic
+
+    folder = tmp_path_factory.mktemp("small") / "data"
+    write_synthetic(folder, patients=160, seed=3, recipe="mixed")
+    return folder
