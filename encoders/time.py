@@ -27,6 +27,9 @@ class TimeEncoding(nn.Module):
         longest = math.log1p(100 * 365.25 * 1440)
         self.register_buffer("frequencies", math.pi / longest * torch.arange(1, waves + 1), persistent=False)
         self.mix = nn.Linear(2 * waves + 1, dim)
+        with torch.no_grad():  # what happened comes first; when it did starts as a small correction
+            self.mix.weight.mul_(0.1)
+            self.mix.bias.zero_()
 
     def forward(self, days: Tensor) -> Tensor:
         """Encode days before the prediction time."""

@@ -59,11 +59,12 @@ class DataConfig(_Strict):
 
 
 class TrainingConfig(_Strict):
-    """The training loop: AdamW, early stopping on the tuning split."""
+    """The training loop: AdamW with a linear warm-up, early stopping on the tuning split."""
 
     epochs: Annotated[int, Field(ge=1)] = 27
     batch_size: Annotated[int, Field(ge=1)] = 64
     lr: Annotated[float, Field(gt=0)] = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip: Annotated[float, Field(gt=0)] = 1.0

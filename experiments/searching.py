@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from experiments.tracking.project import StudyTracker
 
 SEARCHED = {"lr": float, "weight_decay": float, "modality_dropout": float, "batch_size": int, "clip": float}
-SEARCHED |= {"class_weights": bool, "patience": int}
+SEARCHED |= {"class_weights": bool, "patience": int, "warmup_steps": int}
 
 
 @dataclass(frozen=True)

@@ -180,9 +180,11 @@ class _Run:
             self.training.batch_size,
             shuffle=_mix(self.seed, self.state.epoch),
         )
+        done = self.state.epoch * math.ceil(len(self.rows["train"]) / self.training.batch_size)
         for step, batch in enumerate(batches):
             if should_stop and should_stop():
                 raise Stopped("asked to stop")
+            self.warm_up(done + step)
             value = self.step(move(batch.inputs, self.device), batch.target.to(self.device))
             total, seen = total + value * len(batch.rows), seen + len(batch.rows)
             if (self.device.type == "cpu" or step % 16 == 0) and not math.isfinite(float(total)):
@@ -191,6 +193,12 @@ class _Run:
         if not math.isfinite(mean):
             raise NotFinite(f"the loss is {mean} in epoch {self.state.epoch + 1}")
         return mean
+
+    def warm_up(self, step: int) -> None:
+        """Set the learning rate of a step (counted from 0 over all epochs): it grows linearly, then stays."""
+        share = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.lr * share
 
     def step(self, inputs: Any, target: Tensor) -> Tensor:
         """Update the weights on one batch and return its loss."""
