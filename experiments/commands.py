@@ -112,7 +112,7 @@ def compare(arguments: Namespace) -> int:
     config = config_or_study(arguments)
     comparison, folder = compare_config(config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers)
     console().print(comparison.render())
-    say(f"wrote {folder}/comparison.csv, .json, .png and .html")
+    say(f"wrote {folder}/comparison.html, .png, .csv, .json and differences.csv")
     return 0
 
 

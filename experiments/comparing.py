@@ -21,7 +21,7 @@ from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.objective import trial_training
 from experiments.plots import forest_png
 from experiments.train import selection_metric, train
-from experiments.workspace import git_commit, open_store
+from experiments.workspace import code_fingerprint, git_commit, open_store
 from fusion import FUSIONS, Architecture, Spec, UsageError
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def run_job(settings: Mapping[str, Any]) -> str:
     key = json.dumps(
         [settings["architecture"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True
     )
-    parts = [key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
+    parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
     path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
     if path.is_file():
         return str(path)
@@ -163,6 +163,8 @@ def _about(
     events = {"events": int(target.sum())} if store.task.kind == "binary" else {}
     if events and min(events["events"], len(rows) - events["events"]) < 50:
         warnings.append(f"only {events['events']} events among {len(rows)} held-out rows: the intervals are wide")
+    elif len(rows) < 100:
+        warnings.append(f"only {len(rows)} held-out rows: the intervals are wide")
     return {
         "title": f"{config.name}: {len(rows)} held-out predictions, {count} seeds",
         "name": config.name,
@@ -188,6 +190,7 @@ def _write(config: Config, comparison: Comparison, folder: Path) -> None:
     picture = forest_png(comparison)
     contents = {
         "comparison.csv": comparison.to_csv().encode(),
+        "differences.csv": comparison.differences_csv().encode(),
         "comparison.json": comparison.to_json().encode(),
         "comparison.png": picture,
         "comparison.html": comparison_html(comparison, picture).encode(),

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.bootstrap import Interval, Resamples, holm, interval, metric_distribution, two_sided_p
-from experiments.metrics import Metric, default_metric, metrics_for
+from experiments.metrics import Metric, default_metric, metric_name, metrics_for
 from fusion import Task
 
 Array = NDArray[Any]
@@ -76,7 +76,7 @@ class Comparison:
         if fusion is None or single is None:
             return "nothing to compare"
         pair = next((d for d in self.differences if {d.first, d.second} == {fusion.strategy, single.strategy}), None)
-        first = f"best fusion: {fusion.strategy}, {self.metric} {_with_interval(fusion)}; "
+        first = f"best fusion: {fusion.strategy}, {metric_name(self.metric)} {_with_interval(fusion)}; "
         second = f"best single modality: {single.strategy}, {_with_interval(single)}; "
         if pair is None:
             return first + second
@@ -96,6 +96,16 @@ class Comparison:
             writer.writerow([row.strategy, row.kind, row.metric, *numbers, len(row.seeds)])
         return text.getvalue()
 
+    def differences_csv(self) -> str:
+        """Return the differences as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["first", "second", "metric", "difference", "low", "high", "p", "p_holm"])
+        for each in self.differences:
+            numbers = [f"{value:.6f}" for value in (each.value, each.low, each.high, each.p, each.p_holm)]
+            writer.writerow([each.first, each.second, each.metric, *numbers])
+        return text.getvalue()
+
     def to_json(self) -> str:
         """Return everything as JSON."""
         return json.dumps(_finite(asdict(self)), indent=1)
@@ -107,12 +117,12 @@ class Comparison:
         from rich.text import Text
 
         names = list(dict.fromkeys(row.metric for row in self.rows))
-        table = Table("strategy", *names, title=self.about.get("title"))
+        table = Table("strategy", *map(metric_name, names), title=self.about.get("title"))
         for ranked in self.ranking():
             cells = {row.metric: row for row in self.rows if row.strategy == ranked.strategy}
             label = ranked.strategy if ranked.kind == "fusion" else f"[dim]{ranked.strategy} only[/dim]"
             table.add_row(label, *(_in_two_lines(cells[name]) if name in cells else "" for name in names))
-        gaps = Table("first", "second", f"difference in {self.metric}", "p", "p (Holm)")
+        gaps = Table("first", "second", f"difference in {metric_name(self.metric)}", "p", "p (Holm)")
         for each in self.differences:
             span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
             gaps.add_row(each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}")

@@ -14,6 +14,19 @@ from fusion.task import Kind, Task
 Array = NDArray[Any]
 MetricFunction = Callable[[Array, Array, Array], float]
 _BINS = 10
+_NAMES = {
+    "auroc": "AUROC",
+    "auroc_ovr": "AUROC (one against the rest)",
+    "auroc_macro": "AUROC (mean over labels)",
+    "auroc_micro": "AUROC (pooled labels)",
+    "auprc": "AUPRC",
+    "auprc_macro": "AUPRC (mean over labels)",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "R\u00b2",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,11 @@ class Metric:
             target and prediction (N,) or (N, K); weight (N,) -> float.
         """
         return self.function(target, prediction, np.ones(len(target)) if weight is None else weight)
+
+
+def metric_name(name: str) -> str:
+    """Return what a metric is called in print."""
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def auroc(target: Array, prediction: Array, weight: Array) -> float:

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.metrics import auroc
+from experiments.metrics import auroc, metric_name
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
@@ -22,19 +22,6 @@ Array = NDArray[Any]
 # Okabe, Ito: a palette that colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#666666"
-_METRICS = {
-    "auroc": "AUROC",
-    "auroc_ovr": "AUROC (one against the rest)",
-    "auroc_macro": "AUROC (mean over labels)",
-    "auroc_micro": "AUROC (pooled labels)",
-    "auprc": "AUPRC",
-    "auprc_macro": "AUPRC (mean over labels)",
-    "brier": "Brier score",
-    "ece": "calibration error",
-    "rmse": "RMSE",
-    "mae": "MAE",
-    "r2": "R\u00b2",
-}
 _STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 
 
@@ -235,11 +222,6 @@ def _png(figure: Figure, axes: Any) -> bytes:
 
 def _named(strategy: str, kind: str) -> str:
     return strategy if kind == "fusion" else f"{strategy} only"
-
-
-def metric_name(name: str) -> str:
-    """Return what a metric is called in print."""
-    return _METRICS.get(name, name.replace("_", " "))
 
 
 def _component(spec: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.metrics import metric_name
 from experiments.objective import trial_training
 from experiments.searching import finalists, load_study
 from experiments.train import selection_metric, train
@@ -65,7 +66,9 @@ class Registration:
         from rich.console import Group
         from rich.table import Table
 
-        choice = Table("trial", "architecture", f"tuning {self.metric}, fresh seeds", "", title="retrained")
+        choice = Table(
+            "trial", "architecture", f"tuning {metric_name(self.metric)}, fresh seeds", "", title="retrained"
+        )
         for each in self.candidates:
             scores = f"{each.mean:.4f} (" + ", ".join(f"{score:.4f}" for score in each.scores) + ")"
             choice.add_row(
@@ -74,7 +77,7 @@ class Registration:
         title = f"{self.name} version {self.version} ({', '.join(self.aliases)}): held out, evaluated once"
         table = Table("metric", "value", "95% interval", title=title)
         for metric, found in self.held_out.items():
-            table.add_row(metric, f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
+            table.add_row(metric_name(metric), f"{found.value:.3f}", f"{found.low:.3f} to {found.high:.3f}")
         return Group(choice, table, f"bundle: {self.bundle}")
 
 

@@ -11,11 +11,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from encoders import ENCODERS
-from experiments.live import describe
-from experiments.plots import importance_png, progress_png
+from experiments.live import best_trial, describe
+from experiments.metrics import metric_name
+from experiments.plots import architecture_svg, importance_png, progress_png
 from experiments.report import facts, image, page, table
 from fusion import FUSIONS
-from search.analysis import component_scores, importance, never_tried
+from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
 from search.space import Space
 from search.study import summary
 
@@ -32,12 +33,15 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
         "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
         _best(trials, metric, maximise),
+        *_drawing(trials, maximise),
         "<h2>What mattered</h2>",
         *_mattered(study),
         "<h2>Components</h2>",
         table(
-            ["place", "component", "finished trials", f"mean {metric}", f"best {metric}"], _components(trials, maximise)
+            ["place", "component", "finished trials", f"mean {metric_name(metric)}", f"best {metric_name(metric)}"],
+            _components(trials, maximise),
         ),
+        *_pairs(trials, metric, maximise),
         *_untried(attributes, trials),
         "<h2>Trials that failed or were pruned early</h2>",
         table(["trial", "what", "why", "epochs"], _failures(trials)),
@@ -47,6 +51,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
                 "data": attributes.get("data_fingerprint"),
                 "splits": attributes.get("split_fingerprint"),
                 "code": attributes.get("git_commit"),
+                "budget": _budget(attributes.get("config", {}).get("search", {})),
                 "seed": str(attributes.get("config", {}).get("seed", "")),
                 "seconds of training": f"{_seconds(trials):.0f}",
                 "epochs trained": str(sum(len(trial.user_attrs.get("history", ())) for trial in trials)),
@@ -88,7 +93,7 @@ def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
         ]
         for trial in ranked
     ]
-    return table(["trial", f"tuning {metric}", "architecture", "training", "parameters", "seconds"], rows)
+    return table(["trial", f"tuning {metric_name(metric)}", "architecture", "training", "parameters", "seconds"], rows)
 
 
 def _mattered(study: optuna.Study) -> list[str]:
@@ -103,6 +108,34 @@ def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]
         [place, name, str(count), f"{mean:.4f}", f"{best:.4f}"]
         for place, name, count, mean, best in component_scores(trials, maximise)
     ]
+
+
+def _drawing(trials: Sequence[FrozenTrial], maximise: bool) -> list[str]:
+    best = best_trial(trials, maximise)
+    if best is None:
+        return []
+    return [f"<p>The best, trial {best.number}:</p>{architecture_svg(best.user_attrs['architecture'])}"]
+
+
+def _pairs(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[str]:
+    """Show the best score of each fusion with each encoder."""
+    found = fusion_by_encoder(trials, maximise)
+    fusions = sorted({name for row in found.values() for name in row})
+    if len(fusions) < 2:
+        return []
+    rows = [
+        [modality, encoder, *(f"{row[name]:.4f}" if name in row else "" for name in fusions)]
+        for (modality, encoder), row in found.items()
+    ]
+    return [f"<p>Best {metric_name(metric)} of each fusion with each encoder:</p>", table(["", "", *fusions], rows)]
+
+
+def _budget(search: Mapping[str, Any]) -> str:
+    if not search:
+        return ""
+    amount = f"{search['trials']} trials" if search.get("trials") else f"{search.get('seconds')} seconds"
+    pruning = f", halving from epoch {search['first_rung']} by {search['reduction']}"
+    return f"{amount}, sampler {search['sampler']}{pruning if search['pruner'] == 'halving' else ''}"
 
 
 def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> list[str]:

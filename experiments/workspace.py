@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
+from functools import cache
 from pathlib import Path
 
 from experiments.config import Config
@@ -26,6 +28,18 @@ def open_store(config: Config, *, progress: bool = False) -> Store:
         write_synthetic(data.folder, **data.synthetic.model_dump(), progress=progress)
     dataset = open_dataset(data.folder)
     return Store(dataset, load_cohort(dataset, data), data, config.runs / "cache")
+
+
+@cache
+def code_fingerprint() -> str:
+    """Hash the code that trains and predicts, so that results of other code are not taken for its own."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(
+        each for package in ("fusion", "encoders", "experiments") for each in (root / package).rglob("*.py")
+    ):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def git_commit() -> str:

@@ -49,6 +49,21 @@ def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tupl
     ]
 
 
+def fusion_by_encoder(trials: Sequence[FrozenTrial], maximise: bool) -> dict[tuple[str, str], dict[str, float]]:
+    """Return the best score of each fusion with each (modality, encoder), of finished trials."""
+    found: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+    better = max if maximise else min
+    for trial in trials:
+        architecture = trial.user_attrs.get("architecture")
+        if trial.state != TrialState.COMPLETE or not architecture or trial.value is None:
+            continue
+        fusion = architecture["fusion"]["name"]
+        for modality, spec in architecture["encoders"].items():
+            row = found[modality, spec["name"]]
+            row[fusion] = better(row.get(fusion, trial.value), trial.value)
+    return dict(sorted(found.items()))
+
+
 def never_tried(space: Space, trials: Sequence[FrozenTrial]) -> list[str]:
     """Return the components of a space that no trial has used."""
     used = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -84,9 +85,10 @@ class Store:
         return self.cohort.task
 
     def fingerprint(self, plan: Preparation) -> str:
-        """Hash everything a preparation depends on: data, labels, splits, window, preprocessor and options."""
+        """Hash what a preparation depends on: data, labels, splits, window, the preprocessor's code and options."""
         parts = [
             _VERSION,
+            hashlib.sha256(Path(inspect.getfile(plan.preprocessor)).read_bytes()).hexdigest(),
             plan.key,
             self.data_fingerprint,
             self.cohort.fingerprint,
