@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,10 +19,10 @@ from typing import Any, Literal, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.worker import WorkerSpec, boot_id, lives, work
-from search.study import fail_lost
+from experiments.worker import WorkerSpec, lives, work, worker_id
+from search.study import fail_lost, rescue
 
-_UNNAMED_SECONDS = 10.0  # a trial without a worker's name after this long was killed before it could sign
+_UNSIGNED_SECONDS = 10.0  # a worker that has not signed its trial after this long died before it could
 _CRASHES_ALLOWED = 20
 Ending = Literal["complete", "interrupted", "budget", "crashes"]
 
@@ -74,17 +74,21 @@ class LocalEngine:
             environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         log = Path(self.spec.log).with_name(f"worker-{slot}.log")
         spec = replace(self.spec, slot=slot, log=str(log), environment=environment)
-        identity = f"{os.uname().nodename}:{boot_id()}:0:{uuid.uuid4().hex[:8]}"
-        process = self._context.Process(target=work, args=(spec.to_json(), identity, self._signal), daemon=True)
+        nonce = uuid.uuid4().hex[:8]
+        process = self._context.Process(target=work, args=(spec.to_json(), nonce, self._signal), daemon=True)
         process.start()
-        self._processes[slot] = (identity.replace(":0:", f":{process.pid}:"), process)
+        self._processes[slot] = (worker_id(int(process.pid or 0), nonce), process)
 
     def poll(self) -> list[tuple[int, str, int]]:
-        """Return (slot, worker id, exit code) of the workers that ended since the last call."""
+        """Return (slot, worker id, exit code) of the workers that ended since the last call.
+
+        An exit code alone proves nothing: where the process that forks them is killed, all workers get one at once,
+        also those that still hand back their trials.
+        """
         ended = [
             (slot, identity, int(process.exitcode))
             for slot, (identity, process) in self._processes.items()
-            if process.exitcode is not None
+            if process.exitcode is not None and not lives(identity)
         ]
         for slot, _, _ in ended:
             del self._processes[slot]
@@ -103,12 +107,13 @@ class LocalEngine:
         if self._signal.value == 0:
             self._signal.value = 1
         deadline = time.monotonic() + grace_seconds
-        for _, process in self._processes.values():
-            process.join(max(0.0, deadline - time.monotonic()))
-        for _, process in self._processes.values():
-            if process.exitcode is None:
-                process.kill()
-                process.join()
+        while any(lives(identity) for identity, _ in self._processes.values()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for identity, process in self._processes.values():
+            if lives(identity):
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            process.join()
 
 
 def visible_gpus() -> list[str]:
@@ -144,19 +149,23 @@ def supervise(
     Args:
         seconds: what is left of a budget in seconds; None means that tickets are the budget.
         on_spent: called with the seconds since the last call, to keep the account of such a budget.
+        grace_seconds: how long workers may take to hand back before they are killed.
     """
-    fail_lost(study, lambda trial: _is_lost(trial, ()))
-    with _asked_to_stop() as asked:
+    lost = _Lost()
+    rescue(study)
+    fail_lost(study, lost)
+    with _asked_to_stop() as asked, _stopped(engine, grace_seconds):
         for slot in range(workers):
             engine.start(slot)
         ending: Ending = "complete"
-        crashes, started, counted = 0, time.monotonic(), time.monotonic()
-        while engine.running():
+        crashes, started = 0, time.monotonic()
+        counted = asked_at = started
+        while engine.running() or (ending == "complete" and lost.unsigned):
             time.sleep(poll_seconds)
             ended = engine.poll()
             crashes += sum(code != 0 for _, _, code in ended)
-            dead = tuple(identity for _, identity, _ in ended)
-            fail_lost(study, lambda trial, dead=dead: _is_lost(trial, dead))  # type: ignore[misc]
+            lost.dead.update(identity for _, identity, _ in ended)
+            fail_lost(study, lost, stopped=ending != "complete")
             trials = study.get_trials(deepcopy=False)
             on_tick(trials)
             if on_spent is not None:
@@ -164,15 +173,13 @@ def supervise(
                 counted = time.monotonic()
             if ending == "complete":
                 ending = _should_end(asked, crashes, seconds, started)
+                asked_at = time.monotonic()
                 if ending != "complete":
                     engine.signal(2 if ending == "budget" else 1)
                 else:
                     _restart(engine, ended, trials, unlimited=seconds is not None)
-            elif asked.count > 1:
+            elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
-        engine.stop(grace_seconds)
-        fail_lost(study, lambda trial: _is_lost(trial, ()))
-        on_tick(study.get_trials(deepcopy=False))
     return ending
 
 
@@ -193,17 +200,38 @@ def _restart(
         if waiting > 0 or (unlimited and code != 0):
             engine.start(slot)
             waiting -= 1
-    running = sum(trial.state == TrialState.RUNNING for trial in trials)
-    if waiting > 0 and not ended and engine.running() == 0 and not running:
+    if waiting > 0 and engine.running() == 0:
         engine.start(0)
 
 
-def _is_lost(trial: FrozenTrial, dead: Sequence[str]) -> bool:
-    worker = trial.user_attrs.get("worker")
-    if worker is None:
-        start = trial.datetime_start
-        return start is not None and time.time() - start.timestamp() > _UNNAMED_SECONDS
-    return worker in dead or not lives(worker)
+class _Lost:
+    """Tells whether the worker of a RUNNING trial is gone, and which trials no worker has signed yet."""
+
+    def __init__(self) -> None:
+        self.dead: set[str] = set()
+        self._seen: dict[int, float] = {}
+        self.unsigned: set[int] = set()
+
+    def __call__(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get("worker")
+        if worker is not None:
+            self.unsigned.discard(trial.number)
+            return worker in self.dead or not lives(worker)
+        self.unsigned.add(trial.number)
+        since = self._seen.setdefault(trial.number, time.monotonic())
+        gone = time.monotonic() - since > _UNSIGNED_SECONDS
+        if gone:
+            self.unsigned.discard(trial.number)
+        return gone
+
+
+@contextmanager
+def _stopped(engine: Engine, grace_seconds: float) -> Iterator[None]:
+    """Leave no worker behind, whatever happens."""
+    try:
+        yield
+    finally:
+        engine.stop(grace_seconds)
 
 
 class _Asked:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,9 @@ class WorkerSpec:
         return json.dumps(asdict(self))
 
 
-def worker_id() -> str:
-    """Name this process so that it can never be mistaken for another: host, boot, process, a random part."""
-    return f"{os.uname().nodename}:{boot_id()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+def worker_id(pid: int, nonce: str) -> str:
+    """Name a process so that it can never be mistaken for another: host, boot, process and its start, a random part."""
+    return f"{os.uname().nodename}:{boot_id()}:{pid}-{_start_of(pid)}:{nonce}"
 
 
 def boot_id() -> str:
@@ -48,20 +48,31 @@ def boot_id() -> str:
 
 def lives(worker: str) -> bool:
     """Tell whether a worker of this host still runs; one of another host is given the benefit of the doubt."""
-    host, boot, pid, _ = worker.split(":")
+    host, boot, process, _ = worker.rsplit(":", 3)
     if host != os.uname().nodename:
         return True
-    return (
-        boot == boot_id() and psutil.pid_exists(int(pid)) and psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    )
+    pid, _, start = process.partition("-")
+    try:
+        alive = psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return alive and boot == boot_id() and start == _start_of(int(pid))  # numbers of processes are used again
 
 
-def work(text: str, identity: str, signals: Any) -> None:
+def _start_of(pid: int) -> str:
+    """Return when a process started, in ticks that no clock change moves; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return str(int(psutil.Process(pid).create_time())) if psutil.pid_exists(pid) else ""
+
+
+def work(text: str, nonce: str, signals: Any) -> None:
     """Be a worker: called in a new process.
 
     Args:
         text: a `WorkerSpec` as JSON.
-        identity: this worker's id without its process number, given by the driver.
+        nonce: the random part of this worker's id, given by the driver.
         signals: a shared integer: 0 go on, 1 hand back and end, 2 the budget is spent.
     """
     spec = WorkerSpec(**json.loads(text))
@@ -85,7 +96,7 @@ def work(text: str, identity: str, signals: Any) -> None:
     objective = _load(spec.objective)(spec.settings)
     space = _load(spec.space)(spec.settings)
     study = open_study(study_spec, slot=spec.slot)
-    worker_loop(study, study_spec, space, objective, identity.replace(":0:", f":{os.getpid()}:"), stop)
+    worker_loop(study, study_spec, space, objective, worker_id(os.getpid(), nonce), stop)
 
 
 def _load(path: str) -> Any:
@@ -102,8 +113,10 @@ def _limit_threads() -> None:
 
 def _watch_driver(driver: int, asked: threading.Event) -> None:
     """Hand back and end when the driver is gone, so that no worker outlives it."""
-    while psutil.pid_exists(driver) and psutil.Process(driver).status() != psutil.STATUS_ZOMBIE:
-        time.sleep(1.0)
+    with suppress(psutil.NoSuchProcess):
+        watched = psutil.Process(driver)
+        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1.0)
     asked.set()
 
 

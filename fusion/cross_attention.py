@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from fusion.component import Choice, Float, Int
 from fusion.layers import Block
 from fusion.model import Fused
-from fusion.tokens import Tokens, clean
+from fusion.tokens import Tokens, clean, present
 
 
 class CrossAttentionFusion(nn.Module):
-    """Learned queries summarise each modality, then read the tokens of all other modalities, then one query reads all.
+    """Learned queries summarise each modality and then read the tokens of all others; an MLP mixes what they found.
 
-    A learned null token is always there to be read, so a patient who has one modality or none needs no special case.
+    A learned null token is always there to be read, so a patient who has one modality or none needs no special case;
+    the queries of an absent modality say nothing.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> Fused with views (B, 1, D), weights (B, 1).
@@ -43,12 +44,12 @@ class CrossAttentionFusion(nn.Module):
         self.kind = nn.Parameter(torch.randn(count, dim) * 0.02)
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
         self.query = nn.Parameter(torch.randn(count * queries, dim) * 0.02)
-        self.readout = nn.Parameter(torch.randn(1, dim) * 0.02)
         self.norm = nn.LayerNorm(dim)
         self.summarise = Block(dim, heads, dropout)
         self.cross = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
-        self.read = Block(dim, heads, dropout)
-        self.out = nn.LayerNorm(dim)
+        self.norm_states = nn.LayerNorm(dim)
+        width = count * (queries * dim + 1)
+        self.mix = nn.Sequential(nn.Linear(width, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Fuse the modalities of each patient into one view."""
@@ -68,10 +69,10 @@ class CrossAttentionFusion(nn.Module):
         state = self.summarise(state, _with_null(mask.unsqueeze(1) & same), context)
         for block in self.cross:
             state = block(state, _with_null(mask.unsqueeze(1) & ~same), context)
-        there = torch.stack([part.mask.any(1) for part in cleaned], dim=1).repeat_interleave(self.queries, dim=1)
-        everything = torch.cat([state, null], dim=1)
-        view = self.read(self.readout.expand(batch, -1, -1).to(values.dtype), _with_null(there), everything)
-        return Fused(self.out(view), view.new_ones(view.shape[:2]))
+        there = torch.stack([present(part.mask) for part in cleaned], dim=1).to(values.dtype)
+        said = self.norm_states(state) * there.repeat_interleave(self.queries, dim=1).unsqueeze(-1)
+        view = self.mix(torch.cat([said.flatten(1), there], dim=1)).unsqueeze(1)
+        return Fused(view, view.new_ones(view.shape[:2]))
 
 
 def _with_null(mask: Tensor) -> Tensor:

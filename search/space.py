@@ -13,6 +13,7 @@ from fusion.component import (
     Architecture,
     Choice,
     Float,
+    Hyperparameter,
     Int,
     Range,
     Spec,
@@ -167,7 +168,7 @@ def _components(
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
-        value = {name: {} for name in value}
+        value = _listed(value, where)
     if not isinstance(value, Mapping) or not value:
         raise UsageError(f"{where}: expected a name, a list of names or a mapping; got {value!r}")
     found: dict[str, dict[str, Setting]] = {}
@@ -182,9 +183,20 @@ def _components(
     return found
 
 
-def _hyperparameters(component: type, settings: Mapping[str, Any], where: str) -> dict[str, Setting]:
+def _listed(names: list[Any], where: str) -> dict[str, dict[str, Setting]]:
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"{where}: a list holds names; got {name!r}")
+        if names.count(name) > 1:
+            raise UsageError(f"{where}: lists '{name}' twice")
+    return {name: {} for name in names}
+
+
+def _hyperparameters(component: type, settings: Any, where: str) -> dict[str, Setting]:
     """Take the ranges of a component's signature, narrowed or pinned as the user says."""
     known = hyperparameters(component)
+    if not isinstance(settings, Mapping):
+        raise UsageError(f"{where}: expected a mapping of hyperparameters; got {settings!r}")
     for name in settings:
         if name not in known:
             raise unknown("hyperparameter", name, known, where)
@@ -192,9 +204,18 @@ def _hyperparameters(component: type, settings: Mapping[str, Any], where: str) -
     for name, parameter in known.items():
         if name in settings:
             found[name] = _setting(settings[name], parameter.type, f"{where}.{name}")
+            _check_texts(found[name], parameter, f"{where}.{name}")
         elif parameter.range is not None:
             found[name] = parameter.range
     return found
+
+
+def _check_texts(setting: Setting, parameter: Hyperparameter, where: str) -> None:
+    """Refuse a text that its component would refuse in every trial."""
+    if parameter.type is str and isinstance(parameter.range, Choice):
+        for text in setting.options if isinstance(setting, Choice) else (setting,):
+            if text not in parameter.range.options:
+                raise unknown("value", text, parameter.range.options, where)
 
 
 def _setting(value: Any, kind: Any, where: str) -> Setting:
@@ -203,6 +224,8 @@ def _setting(value: Any, kind: Any, where: str) -> Setting:
         options = tuple(_typed(option, kind, where) for option in value)
         if not options:
             raise UsageError(f"{where}: a choice needs at least one option; got an empty list")
+        if len(set(options)) < len(options):
+            raise UsageError(f"{where}: a choice lists each option once; got {value!r}")
         return options[0] if len(options) == 1 else Choice(*options)
     if not isinstance(value, Mapping):
         return _typed(value, kind, where)
@@ -214,7 +237,7 @@ def _setting(value: Any, kind: Any, where: str) -> Setting:
     low, high, log = (
         _typed(value["low"], kind, where),
         _typed(value["high"], kind, where),
-        bool(value.get("log", False)),
+        _typed(value.get("log", False), bool, f"{where}.log"),
     )
     if low > high or (log and low <= 0):
         raise UsageError(f"{where}: low ({low}) must be {'positive and ' if log else ''}at most high ({high})")

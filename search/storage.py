@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event, exc
+from sqlalchemy.engine import make_url
 
 from fusion.component import UsageError
 
@@ -63,6 +65,14 @@ class StudyStorage(RDBStorage):
         if self.tickets_only and template_trial is None:
             raise BudgetSpent("no ticket left")
         return super()._create_new_trial(study_id, template_trial)
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        """Find the trials without a sign of life, and note on each why it is about to be failed."""
+        stale = super()._get_stale_trial_ids(study_id)
+        for trial_id in stale:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                self.set_trial_user_attr(trial_id, "failure", "its worker gave no sign of life")
+        return stale
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Record that a trial lives, however often the database must be asked."""
@@ -124,5 +134,9 @@ def _check_local(path: Path) -> None:
 
 
 def _without_password(url: str) -> str:
-    head, separator, tail = url.partition("://")
-    return head + separator + (tail.rpartition("@")[2] if "@" in tail else tail)
+    """Show where a storage is; its user, password and options are nobody's business."""
+    try:
+        parts = make_url(url)
+    except exc.ArgumentError:
+        return "(not a database URL)"
+    return f"{parts.drivername}://{parts.host or ''}/{parts.database or ''}"

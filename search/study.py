@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusion.component import UsageError
 from search.space import Space
-from search.storage import BudgetSpent, StudyStorage, open_storage
+from search.storage import BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
 
 CRASHES_ALLOWED = 1
+_DIED = "its worker died"
 _KEPT = ("root", "attempt", "crashes", "architecture", "training")
 
 
@@ -54,9 +55,9 @@ def open_study(spec: StudySpec, *, slot: int = 0) -> optuna.Study:
         study = optuna.load_study(study_name=spec.name, storage=storage, pruner=_pruner(spec))
     except KeyError:
         raise UsageError(f"there is no study '{spec.name}' in its storage; start it with: ehrfusion search") from None
-    # resumed or restarted workers must not propose what they proposed before
-    done = len(study.get_trials(deepcopy=False))
-    study.sampler = _sampler(spec, int(np.random.SeedSequence([spec.seed, slot, done]).generate_state(1)[0]))
+    # resumed or restarted workers must not propose what they proposed before; tickets were not proposed yet
+    started = sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
+    study.sampler = _sampler(spec, int(np.random.SeedSequence([spec.seed, slot, started]).generate_state(1)[0]))
     return study
 
 
@@ -157,9 +158,11 @@ def failure_text(error: BaseException) -> str:
 
 
 def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False) -> None:
-    """Add a WAITING trial with the same parameters and root, which goes on from the checkpoint."""
+    """Add a WAITING trial with the same parameters and root, which goes on from the checkpoint; never a second one."""
+    if _continued(study.get_trials(deepcopy=False), trial):
+        return
     kept = {name: value for name, value in trial.user_attrs.items() if name in _KEPT}
-    kept["root"] = kept.get("root", trial.number)
+    kept["root"] = _root(trial)
     kept["attempt"] = int(kept.get("attempt", 0)) + 1
     kept["crashes"] = int(kept.get("crashes", 0)) + int(crashed)
     again = create_trial(
@@ -174,23 +177,43 @@ def hand_back_crashed(study: optuna.Study, trial: FrozenTrial) -> None:
         hand_back(study, trial, crashed=True)
 
 
-def fail_lost(study: optuna.Study, lost: Callable[[FrozenTrial], bool]) -> int:
-    """Fail the RUNNING trials whose worker is lost and hand each back once; return how many there were."""
+def fail_lost(study: optuna.Study, lost: Callable[[FrozenTrial], bool], *, stopped: bool = False) -> int:
+    """Fail the RUNNING trials whose worker is lost and hand each back; return how many there were.
+
+    Args:
+        stopped: the workers were killed on purpose, so that no trial is blamed for it.
+    """
     found = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if lost(trial)]
-    for trial in found:
-        storage: StudyStorage = study._storage  # type: ignore[assignment]
-        again = int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED
-        storage.set_trial_user_attr(trial._trial_id, "failure", "its worker died" if again else "its worker died twice")
-        if storage.set_trial_state_values(trial._trial_id, TrialState.FAIL):
+    return sum(_fail_lost(study, trial, stopped) for trial in found)
+
+
+def _fail_lost(study: optuna.Study, trial: FrozenTrial, stopped: bool) -> bool:
+    again = int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED
+    failure = "interrupted" if stopped else _DIED if again else "its worker died twice"
+    try:
+        study._storage.set_trial_user_attr(trial._trial_id, "failure", failure)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except optuna.exceptions.UpdateFinishedTrialError:  # somebody else was faster
+        return False
+    if stopped:
+        hand_back(study, trial)
+    else:
+        hand_back_crashed(study, trial)
+    return True
+
+
+def rescue(study: optuna.Study) -> None:
+    """Hand back what a driver failed for its dead worker when it died itself before it could hand it back."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
+        if trial.user_attrs.get("failure") == _DIED:
             hand_back_crashed(study, trial)
-    return len(found)
 
 
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Count roots by how they stand: complete, pruned, failed, running, waiting."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials:
-        last[int(trial.user_attrs.get("root", trial.number))] = trial
+        last[_root(trial)] = trial
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -199,6 +222,15 @@ def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
         TrialState.WAITING: "waiting",
     }
     return dict.fromkeys(names.values(), 0) | Counter(names[trial.state] for trial in last.values())
+
+
+def _root(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("root", trial.number))
+
+
+def _continued(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
+    """Tell whether a later attempt of a trial exists."""
+    return any(_root(each) == _root(trial) and each.number > trial.number for each in trials)
 
 
 def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:

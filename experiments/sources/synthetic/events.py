@@ -69,8 +69,8 @@ def coded_events(patients: Patients, recipe: Recipe, rng: np.random.Generator) -
     return [
         _demographics(patients, rng),
         _diagnoses(patients, there, visits, recipe, rng),
-        _background(patients, there, visits, rng),
-        *_measurements(patients, there, rng),
+        _background(patients, there, visits, recipe, rng),
+        *_measurements(patients, there, recipe, rng),
         _stay(patients),
     ]
 
@@ -123,7 +123,7 @@ def _diagnoses(
 ) -> pl.DataFrame:
     """Codes that show causes: two to four leaves of a category or its decoy, two rare leaves of a family."""
     count = len(patients.subjects)
-    shows = [vocabulary.leaves(vocabulary.DECOY), vocabulary.leaves(vocabulary.DISEASE)]
+    shows = [vocabulary.leaves(each) for each in (vocabulary.DECOY, vocabulary.DISEASE)]
     parts = []
     for value in (0, 1):
         mine = np.flatnonzero(there & (patients.cause("disease") == value))
@@ -141,7 +141,7 @@ def _diagnoses(
 
 
 def _background(
-    patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], rng: np.random.Generator
+    patients: Patients, there: NDArray[np.bool_], visits: NDArray[np.int64], recipe: Recipe, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Diagnoses and drugs that say nothing, some common, most rare."""
     codes = np.array(vocabulary.background(), object)
@@ -149,7 +149,7 @@ def _background(
     weight = np.empty(len(codes))
     weight[order] = 1 / (np.arange(len(codes)) + 10)
     mine = np.flatnonzero(there)
-    who = np.repeat(mine, rng.integers(8, 25, len(mine)))
+    who = np.repeat(mine, _some(8, 25, recipe.clutter, len(mine), rng))
     chosen = codes[rng.choice(len(codes), len(who), p=weight / weight.sum())]
     return frame(patients.subjects[who], visits[who, rng.integers(0, _VISITS + 1, len(who))], chosen)
 
@@ -161,7 +161,9 @@ _NORMAL = {
 }  # fmt: skip
 
 
-def _measurements(patients: Patients, there: NDArray[np.bool_], rng: np.random.Generator) -> list[pl.DataFrame]:
+def _measurements(
+    patients: Patients, there: NDArray[np.bool_], recipe: Recipe, rng: np.random.Generator
+) -> list[pl.DataFrame]:
     """Values of the first day. Creatinine shows its cause and is measured more often when it is high."""
     mine = np.flatnonzero(there)
     high = patients.cause("laboratory")[mine]
@@ -170,9 +172,15 @@ def _measurements(patients: Patients, there: NDArray[np.bool_], rng: np.random.G
     creatinine = np.where(cause == 1, rng.uniform(1.6, 3.8, len(who)), rng.uniform(0.6, 1.3, len(who)))
     parts = [_during_first_day(patients, who, "LAB//creatinine", creatinine, rng)]
     for code, (centre, spread) in _NORMAL.items():
-        who = np.repeat(mine, rng.integers(0, 4, len(mine)))
+        who = np.repeat(mine, _some(0, 4, recipe.clutter, len(mine), rng))
         parts.append(_during_first_day(patients, who, code, rng.normal(centre, spread, len(who)).clip(0.1), rng))
     return parts
+
+
+def _some(low: int, below: int, clutter: float, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw how many of something each patient has, where clutter is a share of the usual amount. Shape: (count,)."""
+    usual = rng.integers(low, below, count)
+    return usual if clutter == 1 else np.asarray(rng.binomial(usual, clutter))
 
 
 def _during_first_day(

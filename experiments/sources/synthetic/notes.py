@@ -54,10 +54,11 @@ _RADIOLOGY = (
 )
 
 
-def clinical_note(cause: int, opening: str, rng: np.random.Generator) -> str:
-    """Write an admission or progress note that shows the cause twice, in two wordings."""
+def clinical_note(cause: int, opening: str, rng: np.random.Generator, clutter: float = 1.0) -> str:
+    """Write an admission or progress note that shows the cause twice, in two wordings, among sentences that do not."""
     shown = [_SHOWS[cause][i] for i in rng.choice(len(_SHOWS[cause]), 2, replace=False)]
-    filler = [_FILLER[i] for i in rng.choice(len(_FILLER), int(rng.integers(4, 9)), replace=False)]
+    count = round(clutter * int(rng.integers(4, 9)))
+    filler = [_FILLER[i] for i in rng.choice(len(_FILLER), count, replace=False)]
     return " ".join([opening, *_shuffled(shown + filler, rng), _PLAN[int(rng.integers(len(_PLAN)))]])
 
 

@@ -21,7 +21,8 @@ SHOWN_BY: Mapping[str, tuple[str, ...]] = {
 class Recipe:
     """Log-odds of the label: `weights` times (+1 or -1) of each cause, `synergy` times disease times note.
 
-    With `shared`, all causes are one. Rare codes come from a pool of `leaves` a family.
+    With `shared`, all causes are one. Rare codes come from a pool of `leaves` a family. `clutter`
+    multiplies how many codes, values, sentences and notes there are that say nothing.
     """
 
     story: str
@@ -30,6 +31,7 @@ class Recipe:
     base: float = 0.0
     shared: bool = False
     leaves: int = 60
+    clutter: float = 1.0
     can: tuple[str, ...] = ("early", "late", "cross_attention")
     cannot: tuple[str, ...] = ()
 
@@ -49,6 +51,7 @@ RECIPES: Mapping[str, Recipe] = {
     "synergy": Recipe(
         "the label is code XOR note: neither says anything alone, and no additive late fusion can say it",
         synergy=2.6,
+        clutter=0.1,  # exclusive or gives no gradient to start from: what shows the causes must be easy to find
         can=("early", "cross_attention"),
         cannot=("late",),
     ),

@@ -118,7 +118,9 @@ def _labels(people: Patients) -> pl.DataFrame:
 
 def _shard(folder: Path, people: Patients, causes: Causes, rng: np.random.Generator) -> pl.DataFrame:
     parts = coded_events(people, causes.recipe, rng)
-    everything = pl.concat([*parts, _notes(people, rng), _images(folder, people, rng)], how="diagonal")
+    everything = pl.concat(
+        [*parts, _notes(people, rng, causes.recipe.clutter), _images(folder, people, rng)], how="diagonal"
+    )
     units = pl.DataFrame(
         {"code": list(vocabulary.MEASUREMENTS), "unit": [unit for _, unit in vocabulary.MEASUREMENTS.values()]}
     )
@@ -129,7 +131,7 @@ def _shard(folder: Path, people: Patients, causes: Causes, rng: np.random.Genera
     return everything.select(_COLUMNS).sort("subject_id", "time", nulls_last=False, maintain_order=True)
 
 
-def _notes(people: Patients, rng: np.random.Generator) -> pl.DataFrame:
+def _notes(people: Patients, rng: np.random.Generator, clutter: float) -> pl.DataFrame:
     """Admission, progress and radiology notes of those who have notes; a discharge summary, too late, of everybody."""
     rows: list[tuple[int, int, str, str]] = []
     has, causes = people.has("notes"), people.cause("note")
@@ -137,10 +139,14 @@ def _notes(people: Patients, rng: np.random.Generator) -> pl.DataFrame:
     for i, (subject, admitted, left) in enumerate(zip(people.subjects, people.admitted, people.left, strict=True)):
         if has[i]:
             first, second = ("NOTE//admission", "NOTE//progress")
-            rows.append((subject, admitted + int(hours[i, 0]), first, clinical_or_plain(first, causes[i], rng)))
-            if rng.random() < 0.7:
-                rows.append((subject, admitted + int(hours[i, 1]), second, clinical_or_plain(second, causes[i], rng)))
-            if rng.random() < 0.4:
+            rows.append(
+                (subject, admitted + int(hours[i, 0]), first, clinical_or_plain(first, causes[i], rng, clutter))
+            )
+            if rng.random() < 0.7 * clutter:
+                rows.append(
+                    (subject, admitted + int(hours[i, 1]), second, clinical_or_plain(second, causes[i], rng, clutter))
+                )
+            if rng.random() < 0.4 * clutter:
                 rows.append((subject, admitted + int(hours[i, 2]), "NOTE//radiology", notes.radiology_report(rng)))
         rows.append(
             (subject, int(left) + 2 * HOUR, "NOTE//discharge", notes.discharge_summary(bool(people.outcome[i])))
@@ -150,12 +156,12 @@ def _notes(people: Patients, rng: np.random.Generator) -> pl.DataFrame:
     return table.with_columns(pl.col("time").cast(pl.Datetime("us")))
 
 
-def clinical_or_plain(kind: str, cause: int, rng: np.random.Generator) -> str:
+def clinical_or_plain(kind: str, cause: int, rng: np.random.Generator, clutter: float) -> str:
     """Write an admission note, which always shows the cause, or a progress note, which does half of the time."""
     if kind == "NOTE//admission":
-        return notes.clinical_note(cause, "Admitted through the emergency department.", rng)
+        return notes.clinical_note(cause, "Admitted through the emergency department.", rng, clutter)
     opening = "Progress note."
-    return notes.clinical_note(cause, opening, rng) if rng.random() < 0.5 else notes.plain_note(opening, rng)
+    return notes.clinical_note(cause, opening, rng, clutter) if rng.random() < 0.5 else notes.plain_note(opening, rng)
 
 
 def _images(folder: Path, people: Patients, rng: np.random.Generator) -> pl.DataFrame:
