@@ -160,7 +160,8 @@ def supervise(
         ending: Ending = "complete"
         crashes, started = 0, time.monotonic()
         counted = asked_at = started
-        while engine.running() or (ending == "complete" and lost.unsigned):
+        trials: Sequence[FrozenTrial] = ()
+        while engine.running() or (ending == "complete" and any(map(_unsigned, trials))):
             time.sleep(poll_seconds)
             ended = engine.poll()
             crashes += sum(code != 0 for _, _, code in ended)
@@ -204,25 +205,22 @@ def _restart(
         engine.start(0)
 
 
+def _unsigned(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs
+
+
 class _Lost:
-    """Tells whether the worker of a RUNNING trial is gone, and which trials no worker has signed yet."""
+    """Tells whether the worker of a RUNNING trial is gone."""
 
     def __init__(self) -> None:
         self.dead: set[str] = set()
-        self._seen: dict[int, float] = {}
-        self.unsigned: set[int] = set()
+        self._since: dict[int, float] = {}
 
     def __call__(self, trial: FrozenTrial) -> bool:
-        worker = trial.user_attrs.get("worker")
-        if worker is not None:
-            self.unsigned.discard(trial.number)
-            return worker in self.dead or not lives(worker)
-        self.unsigned.add(trial.number)
-        since = self._seen.setdefault(trial.number, time.monotonic())
-        gone = time.monotonic() - since > _UNSIGNED_SECONDS
-        if gone:
-            self.unsigned.discard(trial.number)
-        return gone
+        if _unsigned(trial):
+            return time.monotonic() - self._since.setdefault(trial.number, time.monotonic()) > _UNSIGNED_SECONDS
+        worker = trial.user_attrs["worker"]
+        return worker in self.dead or not lives(worker)
 
 
 @contextmanager

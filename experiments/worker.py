@@ -62,9 +62,11 @@ def lives(worker: str) -> bool:
 def _start_of(pid: int) -> str:
     """Return when a process started, in ticks that no clock change moves; empty where it is gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except (FileNotFoundError, ProcessLookupError):
-        return str(int(psutil.Process(pid).create_time())) if psutil.pid_exists(pid) else ""
+        if Path("/proc/self/stat").exists():
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return str(int(psutil.Process(pid).create_time()))
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return ""
 
 
 def work(text: str, nonce: str, signals: Any) -> None:

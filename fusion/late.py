@@ -1,4 +1,4 @@
-"""Late fusion: every modality decides for itself, a gate weighs the decisions of those present."""
+"""Late fusion: every modality decides for itself, and the decisions of those present are added."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import torch
 from torch import nn
 
 from fusion.component import Float
-from fusion.layers import AttentionPool, masked_softmax
+from fusion.layers import AttentionPool
 from fusion.model import Fused
 from fusion.tokens import Tokens, clean, present
 
 
 class LateFusion(nn.Module):
-    """One view a modality, weighted by a gate that sees each modality alone, over those present.
+    """One view a modality, times a gate in which the modality says how sure it is; absent ones count nothing.
 
-    No unit sees two modalities, so an interaction between them (exclusive or) cannot be represented. That is the
-    point of a late baseline. A patient with no modality is decided by a learned empty view.
+    Logits are sums over the modalities present, as independent evidence adds in log-odds. Neither view nor gate sees a
+    second modality, and the gates are not normalised against each other: an interaction (exclusive or) cannot be
+    represented. That is the point of a late baseline. A patient with no modality is decided by a learned empty view.
 
     Shape:
-        Mapping of M Tokens (B, T_m, D) -> Fused with views (B, M, D), weights (B, M) that sum to 1.
+        Mapping of M Tokens (B, T_m, D) -> Fused with views (B, M, D), weights (B, M) from 0 to 1.
 
     Reference:
-        Arevalo et al., Gated Multimodal Units for Information Fusion, 2017 (the gate, here one score a modality).
+        Arevalo et al., Gated Multimodal Units for Information Fusion, 2017 (the gate, here one number a modality).
     """
 
     def __init__(
@@ -60,5 +61,5 @@ class LateFusion(nn.Module):
         has = torch.stack(there, dim=1)
         stacked = torch.where(has.unsqueeze(-1), torch.stack(views, dim=1), self.empty)
         nothing = ~has.any(1, keepdim=True)
-        weights = masked_softmax(torch.stack(scores, dim=1), has)
+        weights = torch.stack(scores, dim=1).sigmoid() * has
         return Fused(stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights))

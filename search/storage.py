@@ -18,6 +18,7 @@ from sqlalchemy.engine import make_url
 from fusion.component import UsageError
 
 HEARTBEAT_SECONDS = 60
+NO_SIGN_OF_LIFE = "its worker gave no sign of life"
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs")
 
 
@@ -71,7 +72,7 @@ class StudyStorage(RDBStorage):
         stale = super()._get_stale_trial_ids(study_id)
         for trial_id in stale:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                self.set_trial_user_attr(trial_id, "failure", "its worker gave no sign of life")
+                self.set_trial_user_attr(trial_id, "failure", NO_SIGN_OF_LIFE)
         return stale
 
     def record_heartbeat(self, trial_id: int) -> None:

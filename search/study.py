@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusion.component import UsageError
 from search.space import Space
-from search.storage import BudgetSpent, open_storage
+from search.storage import NO_SIGN_OF_LIFE, BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
 
 CRASHES_ALLOWED = 1
@@ -203,9 +203,9 @@ def _fail_lost(study: optuna.Study, trial: FrozenTrial, stopped: bool) -> bool:
 
 
 def rescue(study: optuna.Study) -> None:
-    """Hand back what a driver failed for its dead worker when it died itself before it could hand it back."""
+    """Hand back the trials that were failed for their dead workers by a process that died before it could do so."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if trial.user_attrs.get("failure") == _DIED:
+        if trial.user_attrs.get("failure") in (_DIED, NO_SIGN_OF_LIFE):
             hand_back_crashed(study, trial)
 
 
