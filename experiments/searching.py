@@ -225,6 +225,8 @@ def _attributes(config: StudyConfig, space: Space, store: Store, metric: str) ->
         "data_fingerprint": store.data_fingerprint,
         "split_fingerprint": store.cohort.split_fingerprint,
         "git_commit": git_commit(),
+        "cohort": store.cohort.counts(),
+        "flow": store.dataset.flow().get(config.data.labels, []),
         "metric": metric,
         "config": settings,
         "spent_seconds": 0.0,

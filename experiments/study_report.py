@@ -45,6 +45,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         *_untried(attributes, trials),
         "<h2>Trials that failed or were pruned early</h2>",
         table(["trial", "what", "why", "epochs"], _failures(trials)),
+        *_cohort(attributes),
         "<h2>Where it comes from</h2>",
         facts(
             {
@@ -108,6 +109,19 @@ def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]
         [place, name, str(count), f"{mean:.4f}", f"{best:.4f}"]
         for place, name, count, mean, best in component_scores(trials, maximise)
     ]
+
+
+def _cohort(attributes: Mapping[str, Any]) -> list[str]:
+    """Show who is in which split, and who was left out on the way and why."""
+    counts, flow = attributes.get("cohort", {}), attributes.get("flow", [])
+    if not counts:
+        return []
+    heads = list(next(iter(counts.values())))
+    parts = [table(["split", *heads], [[name, *(f"{each[key]:,}" for key in heads)] for name, each in counts.items()])]
+    if flow:
+        steps = [[step["step"], f"{step['n']:,}"] for step in flow]
+        parts.append(table(["from everybody to those predicted", "left"], steps))
+    return ["<h2>Who is predicted</h2>", *parts]
 
 
 def _drawing(trials: Sequence[FrozenTrial], maximise: bool) -> list[str]:

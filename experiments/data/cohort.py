@@ -45,6 +45,16 @@ class Cohort:
         """Return the row numbers of a split. Shape: (n,) int64."""
         return np.flatnonzero(self.split == split)
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return predictions, patients and, for a binary label, positives of each split."""
+        found = {}
+        for split in SPLITS:
+            rows = self.rows(split)
+            found[split] = {"predictions": len(rows), "patients": len(np.unique(self.subject_ids[rows]))}
+            if self.task.kind == "binary":
+                found[split]["positives"] = int(self.targets[rows].sum())
+        return found
+
 
 def load_cohort(dataset: Dataset, config: DataConfig) -> Cohort:
     """Read the labels of a configuration and give every row its split.

@@ -82,6 +82,11 @@ class Dataset:
             edges += [Edge(*row) for row in table.select("head", "relation", "tail").iter_rows()]
         return Knowledge(tuple(edges), descriptions)
 
+    def flow(self) -> dict[str, list[dict[str, Any]]]:
+        """Return, for each label, the steps from everybody in the source to those predicted; empty if not recorded."""
+        path = self.folder / "cohort.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))["labels"]) if path.is_file() else {}
+
     def label_path(self, labels: str) -> Path:
         """Find a label file or folder by its name (`outcome`) or path (`labels/outcome.parquet`).
 
