@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -267,11 +268,13 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
 def _sampler(spec: StudySpec, seed: int) -> optuna.samplers.BaseSampler:
     if spec.sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    if spec.group:
+    if not spec.group:
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup_trials)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the user asked for it by name
         return optuna.samplers.TPESampler(
             seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True
         )
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup_trials)
 
 
 def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
