@@ -7,7 +7,7 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, Self, get_type_hints, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
-from fusion.component import Spec, find, unknown
+from fusion.component import Spec, check_type, find, unknown
 
 
 @runtime_checkable
@@ -73,18 +73,19 @@ def preparation(
     hyperparameter of the same name (a tokenizer must know which model it serves).
 
     Raises:
-        UsageError: unknown encoder, hyperparameter or option.
+        UsageError: unknown encoder, hyperparameter or option, or an option of another type.
     """
     where = f"encoders.{modality}"
     encoder: Any = find(catalogue, spec, where)
-    every = {name for each in catalogue.values() for name in _fit_options(_preprocessor(each))}
-    for name in options or {}:
+    known = _fit_options(encoder.preprocessor)
+    every = {name: kind for each in catalogue.values() for name, kind in _fit_options(_preprocessor(each)).items()}
+    for name, value in (options or {}).items():
         if name not in every:
             raise unknown("preprocessing option", name, every, f"preprocess.{modality}")
-    known = _fit_options(encoder.preprocessor)
+        check_type(f"preprocess.{modality}.{name}", known.get(name, every[name]), value)
     chosen = {name: value for name, value in (options or {}).items() if name in known}
     defaults = inspect.signature(encoder).parameters
-    for name in known & set(defaults):
+    for name in known.keys() & set(defaults):
         chosen[name] = spec.params.get(name, defaults[name].default)
     return Preparation(modality, encoder.preprocessor, chosen)
 
@@ -93,6 +94,8 @@ def _preprocessor(encoder: Any) -> Any:
     return encoder.preprocessor
 
 
-def _fit_options(preprocessor: Any) -> set[str]:
+def _fit_options(preprocessor: Any) -> dict[str, Any]:
+    """Return the options of a preprocessor's `fit` and their types."""
+    hints = get_type_hints(preprocessor.fit)
     parameters = inspect.signature(preprocessor.fit).parameters.values()
-    return {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {each.name: hints[each.name] for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}

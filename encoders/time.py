@@ -14,7 +14,7 @@ class TimeEncoding(nn.Module):
     The logarithm gives minutes in intensive care and years of history the same resolution.
 
     Shape:
-        days (B, T) float, >= 0 -> (B, T, D).
+        days (B, T) float, >= 0, mask (B, T) bool -> (B, T, D).
 
     Reference:
         Kazemi et al., Time2Vec, 2019 (here with fixed frequencies of log time).
@@ -31,8 +31,8 @@ class TimeEncoding(nn.Module):
             self.mix.weight.mul_(0.1)
             self.mix.bias.zero_()
 
-    def forward(self, days: Tensor) -> Tensor:
-        """Encode days before the prediction time."""
-        level = torch.log1p(days.clamp(min=0) * 1440).unsqueeze(-1)
+    def forward(self, days: Tensor, mask: Tensor) -> Tensor:
+        """Encode days before the prediction time; what stands behind the mask is not read, for 0 * NaN is NaN."""
+        level = torch.log1p(days.masked_fill(~mask, 0.0).clamp(min=0) * 1440).unsqueeze(-1)
         angles = level * self.frequencies
         return self.mix(torch.cat([level / 10, angles.sin(), angles.cos()], dim=-1))

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,51 +48,84 @@ def compare_config(
     """
     if by != "fusion":
         raise UsageError(f"can compare by 'fusion'; got '{by}'")
-    architecture, training = chosen(config)
+    subject = chosen(config)
     folder = config.runs / config.name / "compare"
     store = open_store(config, progress=progress)
-    strategies = strategies_of(architecture)
-    store.prepare(list(preparations(architecture, config.data.preprocess).values()), progress=progress)
+    strategies = strategies_of(subject.architecture, subject.preferred)
+    store.prepare(list(preparations(subject.architecture, config.data.preprocess).values()), progress=progress)
     count = seeds or config.compare.seeds
     jobs = [
-        {"config": config.model_dump(mode="json"), "architecture": each.to_dict(), "training": training.model_dump()}
+        {
+            "config": config.model_dump(mode="json"),
+            "architecture": each.to_dict(),
+            "training": subject.training.model_dump(),
+        }
         | {"seed": _FRESH + seed, "folder": str(folder / "predictions")}
         for _, each in strategies.values()
         for seed in range(count)
     ]
     found = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
-    comparison = _compare(config, store, architecture, training, strategies, found, count)
+    comparison = _compare(config, store, subject, strategies, found, count)
     _write(config, comparison, folder)
     return comparison, folder
 
 
-def chosen(config: Config) -> tuple[Architecture, TrainingConfig]:
-    """Return what is compared: an experiment's own architecture, or that of the best trial of a study."""
+@dataclass(frozen=True)
+class Subject:
+    """What is compared: encoders, fusion and settings; the architecture a search preferred; remarks for the reader."""
+
+    architecture: Architecture
+    training: TrainingConfig
+    preferred: Architecture | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def chosen(config: Config) -> Subject:
+    """Return what is compared.
+
+    That is an experiment's own architecture, or the best trial's of a study; a modality that the best trial left out
+    has the encoder of the best trial that used it, because a comparison of fusions is about all modalities.
+    """
     if isinstance(config, ExperimentConfig):
         architecture = config.model.architecture()
         check_architecture(architecture)
-        return architecture, config.training
-    from experiments.searching import finalists, load_study
+        return Subject(architecture, config.training)
+    from experiments.studies import finalists, load_study
 
-    best = finalists(load_study(config), 1)
-    if not best:
+    ranked = finalists(load_study(config))
+    if not ranked:
         raise UsageError(
             f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status"
         )
-    _, candidate = best[0]
-    return candidate.architecture, trial_training(config.training, candidate)
+    best = ranked[0][1]
+    encoders, remarks = {}, []
+    for modality in config.space.encoders:
+        trial, candidate = next((each for each in ranked if modality in each[1].architecture.encoders), (None, None))
+        if trial is None or candidate is None:
+            remarks.append(f"no finished trial used {modality}: it is not compared")
+            continue
+        encoders[modality] = candidate.architecture.encoders[modality]
+        if modality not in best.architecture.encoders:
+            remarks.append(f"the best trial left {modality} out: compared with the encoder of trial {trial.number}")
+    architecture = Architecture(encoders, best.architecture.fusion, best.architecture.dim)
+    return Subject(architecture, trial_training(config.training, best), best.architecture, tuple(remarks))
 
 
-def strategies_of(architecture: Architecture) -> dict[str, tuple[str, Architecture]]:
+def strategies_of(
+    architecture: Architecture, preferred: Architecture | None = None
+) -> dict[str, tuple[str, Architecture]]:
     """Return kind and architecture of every strategy: all fusions of the same encoders, and each modality alone.
 
-    The fusion that was found keeps its hyperparameters; the others have their defaults.
+    The fusion that was found keeps its hyperparameters; the others have their defaults. What the search preferred is
+    a strategy of its own where it fuses some of the modalities only.
     """
     found = {}
     if len(architecture.encoders) > 1:
         for name in FUSIONS:
             spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
             found[name] = ("fusion", Architecture(architecture.encoders, spec, architecture.dim))
+    if preferred is not None and 1 < len(preferred.encoders) < len(architecture.encoders):
+        found[f"{preferred.fusion.name} of {' + '.join(preferred.encoders)}"] = ("fusion", preferred)
     for modality, encoder in architecture.encoders.items():
         alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
         found[modality] = ("modality", alone)
@@ -123,14 +157,13 @@ def run_job(settings: Mapping[str, Any]) -> str:
 def _compare(
     config: Config,
     store: Store,
-    architecture: Architecture,
-    training: TrainingConfig,
+    subject: Subject,
     strategies: Mapping[str, tuple[str, Architecture]],
     found: Sequence[str | JobFailure],
     count: int,
 ) -> Comparison:
     predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
-    warnings: list[str] = []
+    warnings = list(subject.remarks)
     for i, name in enumerate(strategies):
         mine = found[i * count : (i + 1) * count]
         failures = [each.reason for each in mine if isinstance(each, JobFailure)]
@@ -140,7 +173,7 @@ def _compare(
         if files:
             predictions[name] = [squeeze_outputs(store.task, file["predictions"]) for file in files]
     if not predictions:
-        raise UsageError(f"every run of the comparison failed: {warnings[0]}")
+        raise UsageError(f"every run of the comparison failed: {warnings[-1]}")
     rows = store.cohort.rows("held_out")
     return compare_predictions(
         store.task,
@@ -148,16 +181,15 @@ def _compare(
         store.cohort.subject_ids[rows],
         predictions,
         {name: kind for name, (kind, _) in strategies.items()},
-        metric=selection_metric(store.task, training),
+        metric=selection_metric(store.task, subject.training),
         resamples=config.compare.resamples,
         seed=config.seed,
-        about=_about(config, store, architecture, training, count, warnings),
+        about=_about(config, store, subject, count, warnings),
     )
 
 
-def _about(
-    config: Config, store: Store, architecture: Architecture, training: TrainingConfig, count: int, warnings: list[str]
-) -> dict[str, Any]:
+def _about(config: Config, store: Store, subject: Subject, count: int, warnings: list[str]) -> dict[str, Any]:
+    training = subject.training
     rows = store.cohort.rows("held_out")
     target = store.cohort.targets[rows]
     events = {"events": int(target.sum())} if store.task.kind == "binary" else {}
@@ -174,7 +206,7 @@ def _about(
         "seeds": count,
         "resamples": config.compare.resamples,
         "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",
-        "architecture": architecture.to_dict(),
+        "architecture": subject.architecture.to_dict(),
         "data_fingerprint": store.data_fingerprint,
         "split_fingerprint": store.cohort.split_fingerprint,
         "git_commit": git_commit(),
@@ -227,7 +259,7 @@ def _study_run(config: Config, connection: Connection) -> str | None:
     """Return the MLflow run of the study that is compared."""
     if isinstance(config, ExperimentConfig):
         return None
-    from experiments.searching import load_study
+    from experiments.studies import load_study
     from experiments.tracking.runs import study_run
 
     return study_run(connection, load_study(config).user_attrs["study_key"])

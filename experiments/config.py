@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from fusion.component import Architecture, UsageError, unknown
 from fusion.task import Kind
 
+LEAST_DIM = 4
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -116,7 +118,7 @@ class ModelConfig(_Strict):
 
     encoders: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
     fusion: str | dict[str, Any] = "cross_attention"
-    dim: Annotated[int, Field(ge=4)] = 64
+    dim: Annotated[int, Field(ge=LEAST_DIM)] = 64
 
     def architecture(self) -> Architecture:
         """Return the architecture this describes."""

@@ -23,7 +23,7 @@ from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import trial_training
-from experiments.searching import finalists, load_study
+from experiments.studies import finalists, load_study
 from experiments.train import selection_metric, train
 from experiments.versions import package_versions
 from experiments.workspace import git_commit, open_store

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
-import yaml
-from optuna.trial import FrozenTrial, TrialState
+from filelock import FileLock
+from optuna.trial import FrozenTrial
 
-from encoders import ENCODERS
-from encoders.preprocessor import Preparation, preparation
-from experiments.config import StudyConfig, parse_config
-from experiments.data.store import Store
+from experiments.config import StudyConfig
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
-from experiments.metrics import METRICS
+from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.train import selection_metric
 from experiments.worker import WorkerSpec
-from experiments.workspace import git_commit, open_store
-from fusion import FUSIONS, UsageError
-from search.space import Candidate, Space
-from search.storage import open_storage, sqlite_url
-from search.study import StudySpec, create_or_resume, issue_tickets, summary
+from experiments.workspace import open_store
+from fusion import UsageError
+from search.study import create_or_resume, issue_tickets, summary
 
 if TYPE_CHECKING:
     from experiments.tracking.project import StudyTracker
-
-SEARCHED = {"lr": float, "weight_decay": float, "modality_dropout": float, "batch_size": int, "clip": float}
-SEARCHED |= {"class_weights": bool, "patience": int, "warmup_steps": int}
 
 
 @dataclass(frozen=True)
@@ -90,12 +81,14 @@ def run_search(
     store = open_store(config, progress=live)
     store.prepare(preparations_of(space, config), progress=live)
     metric = selection_metric(store.task, config.training)
-    spec = study_spec(config)
-    study = create_or_resume(spec, _attributes(config, space, store, metric.name), fresh=fresh)
-    _save_config(config)
+    attributes = study_attributes(config, space, store, metric.name)
+    config.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(config.folder / "start.lock"):  # a second driver must not issue the tickets again
+        study = create_or_resume(study_spec(config), attributes, fresh=fresh)
+        if config.search.trials is not None:
+            issue_tickets(study, config.search.trials)
+    save_config(config)
     tracker = _tracker(config, study)
-    if config.search.trials is not None:
-        issue_tickets(study, config.search.trials)
     view = LiveView(
         config.name,
         metric.name,
@@ -137,102 +130,6 @@ def sync_study(config: StudyConfig) -> str:
     return f"{config.name}: {len(trials)} trials are in {tracker.connection.shown}"
 
 
-def study_space(config: StudyConfig) -> Space:
-    """Read the space of a study."""
-    return Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED)
-
-
-def worker_space(settings: Mapping[str, Any]) -> Space:
-    """Read the space in a worker process."""
-    config = parse_config(settings)
-    assert isinstance(config, StudyConfig)
-    return study_space(config)
-
-
-def study_spec(config: StudyConfig) -> StudySpec:
-    """Return what workers need to take part."""
-    search = config.search
-    url = search.storage or sqlite_url(config.folder / "study.db")
-    higher = METRICS[config.training.metric].higher_is_better if config.training.metric else _default_direction(config)
-    return StudySpec(
-        name=config.name,
-        storage=url,
-        direction="maximize" if higher else "minimize",
-        seed=config.seed,
-        sampler=search.sampler,
-        group=search.group,
-        startup_trials=search.startup_trials,
-        pruner=search.pruner,
-        first_rung=search.first_rung,
-        reduction=search.reduction,
-        trials=search.trials,
-    )
-
-
-def _default_direction(config: StudyConfig) -> bool:
-    from experiments.data.cohort import label_kind
-    from experiments.data.folder import open_dataset
-    from experiments.metrics import default_metric
-
-    kind = config.data.task or label_kind(open_dataset(config.data.folder), config.data.labels)
-    return default_metric(kind).higher_is_better
-
-
-def load_study(config: StudyConfig) -> optuna.Study:
-    """Open the study of a configuration for reading.
-
-    Raises:
-        UsageError: it was never started.
-    """
-    url = config.search.storage
-    if url is None:
-        path = config.folder / "study.db"
-        if not path.is_file():
-            raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}")
-        url = sqlite_url(path)
-    try:
-        return optuna.load_study(study_name=config.name, storage=open_storage(url))
-    except KeyError:
-        raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}") from None
-
-
-def preparations_of(space: Space, config: StudyConfig) -> list[Preparation]:
-    """Return every way in which the space may want its records prepared."""
-    return [
-        preparation(ENCODERS[modality], modality, spec, config.data.preprocess.get(modality))
-        for modality in space.encoders
-        for spec in space.specs(modality)
-    ]
-
-
-def finalists(study: optuna.Study, top: int) -> list[tuple[FrozenTrial, Candidate]]:
-    """Return the best complete trials with different candidates, best first."""
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
-    found: dict[str, tuple[FrozenTrial, Candidate]] = {}
-    for trial in sorted(complete, key=lambda each: sign * float(each.value or 0.0)):
-        candidate = Candidate.from_dict(trial.user_attrs)
-        found.setdefault(candidate.key, (trial, candidate))
-    return list(found.values())[:top]
-
-
-def _attributes(config: StudyConfig, space: Space, store: Store, metric: str) -> dict[str, Any]:
-    settings = config.model_dump(mode="json")
-    return {
-        "study_key": f"{config.name}/{os.urandom(6).hex()}",
-        "space": json.dumps(space.to_dict(), sort_keys=True),
-        "space_fingerprint": space.fingerprint,
-        "data_fingerprint": store.data_fingerprint,
-        "split_fingerprint": store.cohort.split_fingerprint,
-        "git_commit": git_commit(),
-        "cohort": store.cohort.counts(),
-        "flow": store.dataset.flow().get(config.data.labels, []),
-        "metric": metric,
-        "config": settings,
-        "spent_seconds": 0.0,
-    }
-
-
 def _supervise(
     config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
 ) -> Ending:
@@ -241,7 +138,7 @@ def _supervise(
     spec = WorkerSpec(
         study=study_spec(config).to_dict(),
         objective="experiments.objective:make_objective",
-        space="experiments.searching:worker_space",
+        space="experiments.studies:worker_space",
         settings=config.model_dump(mode="json"),
         slot=0,
         log=str(config.folder / "workers" / "worker-0.log"),
@@ -313,15 +210,6 @@ def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
         config=attributes["config"],
         set_trial_attr=None,
     )
-
-
-def _save_config(config: StudyConfig) -> None:
-    """Keep the settings the study runs with, so that other commands need only its name."""
-    config.folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
-    temporary = config.folder / f"study.yaml.tmp-{os.getpid()}"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(config.folder / "study.yaml")
 
 
 def _forget(config: StudyConfig) -> None:

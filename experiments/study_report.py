@@ -156,7 +156,7 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
     config = attributes.get("config")
     if not config:
         return []
-    from experiments.searching import SEARCHED
+    from experiments.studies import SEARCHED
 
     left = never_tried(Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED), trials)
     return [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -70,15 +71,17 @@ class Spec:
         """Read ``"late"``, ``{"name": "late", "dropout": 0.1}`` or a ready Spec.
 
         Raises:
-            UsageError: the mapping has no ``name``.
+            UsageError: it is neither, or the mapping has no ``name``.
         """
         if isinstance(value, Spec):
             return value
         if isinstance(value, str):
             return cls(value)
-        if "name" not in value:
-            raise UsageError(f"a component needs a 'name'; got the keys {sorted(value)}")
-        return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
+        if not isinstance(value, Mapping):
+            raise UsageError(f"a component is a name or a mapping with a 'name'; got {value!r}")
+        if not isinstance(value.get("name"), str):
+            raise UsageError(f"a component needs a 'name'; got the keys {sorted(map(str, value))}")
+        return cls(value["name"], {str(key): item for key, item in value.items() if key != "name"})
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def find(catalogue: Mapping[str, type], spec: Spec, where: str = "") -> type:
     for name, value in spec.params.items():
         if name not in known:
             raise unknown(f"hyperparameter of {spec.name}", name, known, where)
-        _check_value(f"{where + ': ' if where else ''}{spec.name}.{name}", known[name], value)
+        check_value(f"{where + ': ' if where else ''}{spec.name}.{name}", known[name], value)
     return component
 
 
@@ -146,11 +149,37 @@ def build(catalogue: Mapping[str, type], spec: Spec, *args: Any, where: str = ""
     return find(catalogue, spec, where)(*args, **spec.params)
 
 
-def _check_value(where: str, parameter: Hyperparameter, value: Any) -> None:
-    options = parameter.range.options if isinstance(parameter.range, Choice) else None
-    if parameter.type in (int, float, bool, str):
-        accepted: tuple[type, ...] = (int, float) if parameter.type is float else (parameter.type,)
-        if not isinstance(value, accepted) or (isinstance(value, bool) and parameter.type is not bool):
-            raise UsageError(f"{where} must be {parameter.type.__name__}; got {value!r}")
-    if options is not None and parameter.type is str and value not in options:
-        raise unknown(f"value of {where}", str(value), [str(option) for option in options])
+def check_type(where: str, wanted: Any, value: Any) -> None:
+    """Refuse a value that is not of the type a signature states; whole numbers are real numbers too.
+
+    Raises:
+        UsageError: it is of another type.
+    """
+    kinds = [kind for kind in get_args(wanted) or (wanted,) if kind in (int, float, bool, str, type(None))]
+    accepted = tuple(kinds) + ((int,) if float in kinds else ())
+    if kinds and (not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds)):
+        names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise UsageError(f"{where} must be {names}; got {value!r}")
+
+
+def check_value(where: str, parameter: Hyperparameter, value: Any) -> None:
+    """Refuse a value of another type or without sense; beyond the searched range but sensible is allowed.
+
+    Raises:
+        UsageError: another type, an unknown name, no finite number, no layers, or a share that is not from 0 to 1.
+    """
+    check_type(where, parameter.type, value)
+    limits = parameter.range
+    if isinstance(limits, Choice) and parameter.type is str and value not in limits.options:
+        raise unknown("value", str(value), [str(option) for option in limits.options], where)
+    if limits is None or parameter.type not in (int, float):
+        return
+    if not math.isfinite(value):
+        raise UsageError(f"{where} must be a finite number; got {value}")
+    least = min(limits.options) if isinstance(limits, Choice) else limits.low
+    most = max(limits.options) if isinstance(limits, Choice) else limits.high
+    floor = 1 if parameter.type is int and least >= 1 else 0
+    if least >= 0 and value < floor:
+        raise UsageError(f"{where} must be at least {floor}; got {value}")
+    if parameter.type is float and least >= 0 and most <= 1 and value > 1:
+        raise UsageError(f"{where} must be from 0 to 1; got {value}")

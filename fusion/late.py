@@ -50,7 +50,7 @@ class LateFusion(nn.Module):
         self.empty = nn.Parameter(torch.zeros(len(self.modalities), dim))
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
-        """Give each modality's view and its weight among those present."""
+        """Give each modality's view and how much it counts, 0 where it is absent."""
         views, scores, there = [], [], []
         for name in self.modalities:
             values, mask = clean(tokens[name])

@@ -13,11 +13,11 @@ from fusion.component import (
     Architecture,
     Choice,
     Float,
-    Hyperparameter,
     Int,
     Range,
     Spec,
     UsageError,
+    check_value,
     find,
     hyperparameters,
     unknown,
@@ -204,18 +204,18 @@ def _hyperparameters(component: type, settings: Any, where: str) -> dict[str, Se
     for name, parameter in known.items():
         if name in settings:
             found[name] = _setting(settings[name], parameter.type, f"{where}.{name}")
-            _check_texts(found[name], parameter, f"{where}.{name}")
+            for value in ends(found[name]):
+                check_value(f"{where}.{name}", parameter, value)
         elif parameter.range is not None:
             found[name] = parameter.range
     return found
 
 
-def _check_texts(setting: Setting, parameter: Hyperparameter, where: str) -> None:
-    """Refuse a text that its component would refuse in every trial."""
-    if parameter.type is str and isinstance(parameter.range, Choice):
-        for text in setting.options if isinstance(setting, Choice) else (setting,):
-            if text not in parameter.range.options:
-                raise unknown("value", text, parameter.range.options, where)
+def ends(setting: Setting) -> tuple[Any, ...]:
+    """Return the values that decide whether a setting makes sense: a pinned one, every option, both ends of a range."""
+    if isinstance(setting, Choice):
+        return setting.options
+    return (setting.low, setting.high) if isinstance(setting, Int | Float) else (setting,)
 
 
 def _setting(value: Any, kind: Any, where: str) -> Setting:

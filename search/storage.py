@@ -103,7 +103,7 @@ def open_storage(
         return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
     except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"study storage {_without_password(url)} does not answer: {why}") from None
+        raise UsageError(f"study storage {without_password(url)} does not answer: {why}") from None
 
 
 def sqlite_url(path: Path) -> str:
@@ -134,7 +134,7 @@ def _check_local(path: Path) -> None:
         raise UsageError(f"study storage {path} is SQLite on {kind}, where its locks do not hold; use PostgreSQL")
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """Show where a storage is; its user, password and options are nobody's business."""
     try:
         parts = make_url(url)

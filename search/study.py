@@ -66,7 +66,7 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
     """Create a study, or open it if it is the same: same space, same data, same direction.
 
     Raises:
-        UsageError: a study of this name exists with another space, data, splits or metric.
+        UsageError: a study of this name exists with another space, settings, data, splits or metric.
     """
     storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
     names = optuna.get_all_study_names(storage)
@@ -85,11 +85,20 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
 
 
 def issue_tickets(study: optuna.Study, trials: int) -> int:
-    """Add WAITING trials until the study has had `trials` roots; return how many were added."""
-    missing = trials - sum(1 for trial in study.get_trials(deepcopy=False) if is_root(trial))
-    for _ in range(missing):
+    """Add WAITING trials until the study has had `trials` roots; return how many were added.
+
+    Raises:
+        UsageError: the study was given more before.
+    """
+    had = sum(1 for trial in study.get_trials(deepcopy=False) if is_root(trial))
+    if had > trials:
+        raise UsageError(
+            f"study '{study.study_name}' was given {had} trials, now search.trials is {trials}; a budget can grow, "
+            "not shrink: choose another name or say --fresh"
+        )
+    for _ in range(trials - had):
         study.add_trial(create_trial(state=TrialState.WAITING))
-    return max(0, missing)
+    return trials - had
 
 
 def is_root(trial: FrozenTrial) -> bool:
@@ -240,19 +249,21 @@ def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
         "data_fingerprint": "other data",
         "split_fingerprint": "other splits",
         "metric": "another metric",
+        "settings": "other settings",
     }
     for name, what in words.items():
         old, new = study.user_attrs.get(name), attributes.get(name)
         if old is not None and new is not None and old != new:
-            detail = f" ({_difference(study.user_attrs, attributes)})" if name == "space_fingerprint" else ""
+            written = {"space_fingerprint": "space", "settings": "settings"}.get(name)
+            detail = f" ({_difference(study.user_attrs, attributes, written)})" if written else ""
             raise UsageError(
                 f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh"
             )
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Name the first place where two spaces differ."""
-    before, after = _flat(json.loads(old.get("space", "{}"))), _flat(json.loads(new.get("space", "{}")))
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], written: str) -> str:
+    """Name the first place where two spaces or settings differ."""
+    before, after = _flat(json.loads(old.get(written, "{}"))), _flat(json.loads(new.get(written, "{}")))
     changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return f"first difference: {changed[0]}" if changed else "it differs"
 

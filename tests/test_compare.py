@@ -6,19 +6,23 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from numpy.typing import NDArray
 
 from experiments import comparing
-from experiments.comparing import compare_config, strategies_of
+from experiments.comparing import chosen, compare_config, strategies_of
 from experiments.comparison import Comparison, compare_predictions, evaluate_predictions
-from experiments.config import Config, parse_config
+from experiments.config import Config, StudyConfig, parse_config
 from experiments.jobs import JobFailure
 from experiments.metrics import METRICS, metrics_for
+from experiments.studies import study_spec
 from fusion import FUSIONS, Architecture, Spec, Task, UsageError
+from search.study import create_or_resume
 
 Floats = NDArray[np.float64]
 BINARY = Task("binary")
@@ -175,6 +179,48 @@ def test_strategies_are_every_fusion_and_each_modality_alone() -> None:
     assert found["early"][1].fusion.params == {}
     assert all(each.encoders == encoders for kind, each in found.values() if kind == "fusion")
     assert found["notes"][1].encoders == {"notes": Spec("bag")}
+
+
+def test_what_a_search_preferred_is_a_strategy_of_its_own_where_it_fuses_only_some() -> None:
+    encoders = {"codes": Spec("bag"), "notes": Spec("bag"), "images": Spec("conv")}
+    whole = Architecture(encoders, Spec("late"), 32)
+    some = Architecture({"codes": Spec("bag"), "images": Spec("conv")}, Spec("early", {"layers": 1}), 32)
+    found = strategies_of(whole, some)
+    assert found["early of codes + images"] == ("fusion", some)
+    assert len(strategies_of(whole, whole)) == len(
+        strategies_of(whole, Architecture({"codes": Spec("bag")}, Spec("late")))
+    )
+
+
+def finished(study: optuna.Study, score: float, encoders: dict[str, Any]) -> None:
+    """Add a finished trial of late fusion."""
+    architecture = {"encoders": encoders, "fusion": {"name": "late", "dropout": score}, "dim": 8}
+    attributes = {"architecture": architecture, "training": {"lr": score}}
+    study.add_trial(optuna.create_trial(value=score, user_attrs=attributes))
+
+
+def test_a_modality_the_best_trial_left_out_has_the_encoder_of_the_best_that_used_it(
+    tiny: Config, tmp_path: Path
+) -> None:
+    data = tiny.model_dump(exclude={"model"}) | {"name": "half", "runs": tmp_path, "search": {"trials": 9}}
+    data["training"] = {"metric": "auroc"}
+    config = parse_config(data | {"space": {"encoders": {"codes": "bag", "notes": ["bag", "none"], "images": "conv"}}})
+    assert isinstance(config, StudyConfig)
+    study = create_or_resume(study_spec(config), {})
+    with pytest.raises(UsageError, match="study 'half' has no finished trial to compare"):
+        chosen(config)
+    finished(study, 0.25, {"codes": {"name": "bag"}, "notes": {"name": "transformer"}})
+    finished(study, 0.125, {"codes": {"name": "bag", "slots": 4}, "notes": {"name": "bag"}})
+    finished(study, 0.5, {"codes": {"name": "bag", "slots": 2}})
+    found = chosen(config)
+    assert found.architecture.encoders == {"codes": Spec("bag", {"slots": 2}), "notes": Spec("transformer")}
+    assert found.architecture.fusion == Spec("late", {"dropout": 0.5})
+    assert found.preferred == Architecture({"codes": Spec("bag", {"slots": 2})}, Spec("late", {"dropout": 0.5}), 8)
+    assert found.training.lr == 0.5
+    assert found.remarks == (
+        "the best trial left notes out: compared with the encoder of trial 0",
+        "no finished trial used images: it is not compared",
+    )
 
 
 @pytest.fixture(scope="module")

@@ -35,21 +35,6 @@ SMALL: dict[str, dict[str, Any]] = {  # where the default is large, wants a down
     "images.timm": {"model": "test_resnet"},
     "images.torchvision": {"model": "squeezenet1_1"},
 }
-NAN_TIME = "numbers behind the mask go through the embedding of values or times, whose weights get 0 * NaN"
-NAN_TOKENS = "attention multiplies what stands behind the mask by 0, and 0 * NaN is NaN"
-EXPECTED_FAILURES: dict[tuple[str, str], str] = {
-    ("default in range", "notes.bag"): "pairs defaults to 4096, which is none of its options 2048 and 8192",
-    ("junk", "codes.transformer"): NAN_TOKENS,
-    ("junk", "notes.transformer"): NAN_TOKENS,
-    ("junk gradients", "codes.bag"): NAN_TIME,
-    ("junk gradients", "codes.gru"): NAN_TIME,
-    ("junk gradients", "codes.transformer"): NAN_TOKENS,
-    ("junk gradients", "notes.transformer"): NAN_TOKENS,
-    ("junk gradients", "images.conv"): NAN_TIME,
-    ("junk gradients", "graph.ancestors"): NAN_TIME,
-    ("junk gradients", "graph.gcn"): NAN_TIME,
-    ("junk gradients", "graph.gat"): NAN_TIME,
-}
 
 
 class Case(NamedTuple):
@@ -90,21 +75,11 @@ def corners(component: type) -> Iterator[dict[str, Any]]:
     yield from (lows, highs)
 
 
-def marked(test: str, name: str, *values: Any) -> Any:
-    why = EXPECTED_FAILURES.get((test, name))
-    return pytest.param(*values, id=name, marks=[pytest.mark.xfail(strict=True, reason=why)] if why else [])
-
-
-def each_component(test: str = "") -> Any:
-    every = {**ENCODERS, "fusion": FUSIONS}
-    found = [marked(test, f"{kind}.{name}", each) for kind, names in every.items() for name, each in names.items()]
-    return pytest.mark.parametrize("component", found)
-
-
-def each_encoder(test: str = "") -> Any:
-    return pytest.mark.parametrize("case", [marked(test, name, case) for name, case in all_cases()])
-
-
+EVERY = {
+    f"{kind}.{name}": each for kind, names in {**ENCODERS, "fusion": FUSIONS}.items() for name, each in names.items()
+}
+each_component = pytest.mark.parametrize("component", EVERY.values(), ids=EVERY)
+each_encoder = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in all_cases()])
 each_fusion = pytest.mark.parametrize("name", list(FUSIONS))
 each_junk = pytest.mark.parametrize("junk", [float("nan"), float("inf")], ids=str)
 
@@ -290,7 +265,7 @@ def assert_same_gradients(module: nn.Module, one: Tensor, other: Tensor) -> None
 # --- what every component is ---
 
 
-@each_component()
+@each_component
 def test_documents_itself(component: type) -> None:
     text = inspect.getdoc(component) or ""
     assert text.split("\n")[0].rstrip().endswith((".", ";")), text.split("\n")[0]
@@ -298,7 +273,7 @@ def test_documents_itself(component: type) -> None:
         assert f"\n{section}\n" in text, f"no {section} in the docstring"
 
 
-@each_component()
+@each_component
 def test_signature_is_two_places_and_described_hyperparameters(component: type) -> None:
     places = [p for p in inspect.signature(component).parameters.values() if p.kind is not p.KEYWORD_ONLY]
     wanted = ["modalities", "dim"] if component in FUSIONS.values() else ["preprocessor", "dim"]
@@ -308,7 +283,7 @@ def test_signature_is_two_places_and_described_hyperparameters(component: type) 
         assert parameter.type in (int, float, bool, str), f"{parameter.name} has no plain type"
 
 
-@each_component("default in range")
+@each_component
 def test_default_lies_in_its_range(component: type) -> None:
     for parameter in hyperparameters(component).values():
         limits = parameter.range
@@ -318,7 +293,7 @@ def test_default_lies_in_its_range(component: type) -> None:
             assert limits.low <= parameter.default <= limits.high, parameter
 
 
-@each_component()
+@each_component
 def test_unknown_hyperparameter_names_the_nearest(component: type) -> None:
     longest = max(hyperparameters(component), key=len)
     with pytest.raises(UsageError) as raised:
@@ -329,7 +304,7 @@ def test_unknown_hyperparameter_names_the_nearest(component: type) -> None:
 # --- preprocessors ---
 
 
-@each_encoder()
+@each_encoder
 def test_preprocessor_follows_the_protocol(world: World, case: Case) -> None:
     preprocessor = world.prepared(case)[0]
     assert isinstance(preprocessor, Preprocessor)
@@ -347,7 +322,7 @@ def test_preprocessor_follows_the_protocol(world: World, case: Case) -> None:
             assert encoded[name].shape[1:] == shape
 
 
-@each_encoder()
+@each_encoder
 def test_preprocessor_survives_json(world: World, case: Case) -> None:
     preprocessor = world.prepared(case)[0]
     data = preprocessor.to_dict()
@@ -361,7 +336,7 @@ def test_preprocessor_survives_json(world: World, case: Case) -> None:
             np.testing.assert_array_equal(first[name], second[name])
 
 
-@each_encoder()
+@each_encoder
 def test_preprocessor_learns_from_the_given_records_only(world: World, case: Case) -> None:
     before = world.fit(case, world.records)
     world.fit(case, [*world.records, HELD_OUT])  # what another fit saw must not stay anywhere
@@ -370,7 +345,7 @@ def test_preprocessor_learns_from_the_given_records_only(world: World, case: Cas
     assert "heldout" not in json.dumps(after.to_dict()).lower()
 
 
-@each_encoder()
+@each_encoder
 def test_training_records_without_the_modality_still_give_an_encoder(world: World, case: Case) -> None:
     preprocessor = world.fit(case, [Record()] * 3)
     packed, index = pack_records(preprocessor, world.records)
@@ -382,7 +357,7 @@ def test_training_records_without_the_modality_still_give_an_encoder(world: Worl
 # --- encoders ---
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_gives_tokens(world: World, case: Case) -> None:
     inputs = world.inputs(case)
     tokens = world.encoder(case)(inputs)
@@ -394,7 +369,7 @@ def test_encoder_gives_tokens(world: World, case: Case) -> None:
     assert present(tokens.mask).equal(present(inputs.mask)), "a patient is absent in one and present in the other"
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_of_nobody(world: World, case: Case) -> None:
     tokens = world.encoder(case)(world.inputs(case, [NOBODY, NOBODY]))
     assert tokens.mask.shape[0] == 2
@@ -404,7 +379,7 @@ def test_encoder_of_nobody(world: World, case: Case) -> None:
 
 
 @each_junk
-@each_encoder("junk")
+@each_encoder
 def test_encoder_ignores_what_is_behind_the_mask(world: World, case: Case, junk: float) -> None:
     encoder, inputs = world.encoder(case), world.inputs(case)
     plain, dirty = encoder(inputs), encoder(with_junk(inputs, junk))
@@ -413,14 +388,14 @@ def test_encoder_ignores_what_is_behind_the_mask(world: World, case: Case, junk:
 
 
 @each_junk
-@each_encoder("junk gradients")
+@each_encoder
 def test_encoder_learns_nothing_from_behind_the_mask(world: World, case: Case, junk: float) -> None:
     encoder, inputs = world.encoder(case), world.inputs(case)
     plain, dirty = (readout(clean(encoder(each)).values) for each in (inputs, with_junk(inputs, junk)))
     assert_same_gradients(encoder, plain, dirty)
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_follows_the_order_of_patients(world: World, case: Case) -> None:
     encoder, order = world.encoder(case), [5, 2, 7, 0, 3, 6, 1, 4]
     straight, mixed = encoder(world.inputs(case)), encoder(world.inputs(case, order))
@@ -428,7 +403,7 @@ def test_encoder_follows_the_order_of_patients(world: World, case: Case) -> None
     torch.testing.assert_close(clean(mixed).values, clean(straight).values[order], rtol=1e-4, atol=1e-5)
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_of_one_patient_equals_the_row_of_a_batch(world: World, case: Case) -> None:
     encoder, rows = world.encoder(case), world.present_rows(case)
     batch = encoder(world.inputs(case))
@@ -438,7 +413,7 @@ def test_encoder_of_one_patient_equals_the_row_of_a_batch(world: World, case: Ca
         torch.testing.assert_close(alone.values[alone.mask], batch.values[row][batch.mask[row]], rtol=1e-4, atol=1e-5)
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_tells_patients_apart(world: World, case: Case) -> None:
     inputs = world.inputs(case, world.present_rows(case))
     tokens = clean(world.encoder(case)(inputs))
@@ -446,14 +421,14 @@ def test_encoder_tells_patients_apart(world: World, case: Case) -> None:
     assert torch.pdist(summaries).min() > 1e-4
 
 
-@each_encoder()
+@each_encoder
 def test_gradients_reach_every_parameter_of_an_encoder(world: World, case: Case) -> None:
     encoder = moved(world.encoder(case)).train()
     readout(clean(encoder(world.inputs(case))).values).backward()
     assert_gradients_reach(encoder)
 
 
-@each_encoder()
+@each_encoder
 def test_encoder_is_saved_and_loaded(world: World, case: Case, tmp_path: Path) -> None:
     saved, inputs = world.encoder(case, seed=1), world.inputs(case)
     save_file(saved.state_dict(), tmp_path / "weights.safetensors")
@@ -464,7 +439,7 @@ def test_encoder_is_saved_and_loaded(world: World, case: Case, tmp_path: Path) -
     assert loaded(inputs).values.equal(saved(inputs).values)
 
 
-@each_encoder()
+@each_encoder
 def test_same_seed_same_encoder(world: World, case: Case) -> None:
     first, second, inputs = world.encoder(case, seed=3), world.encoder(case, seed=3), world.inputs(case)
     for name, weight in first.state_dict().items():

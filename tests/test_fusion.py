@@ -120,12 +120,10 @@ def test_architecture_survives_json() -> None:
         (Spec("part", {"rate": None}), "here: part.rate must be float; got None"),
         (Spec("part", {"frozen": 1}), "here: part.frozen must be bool; got 1"),
         (Spec("part", {"model": 3}), "here: part.model must be str; got 3"),
-        (Spec("part", {"pooling": "man"}), "here: unknown value of here: part.pooling 'man'; did you mean 'mean'?"),
+        (Spec("part", {"pooling": "man"}), "here: part.pooling: unknown value 'man'; did you mean 'mean'?"),
     ],
 )
 def test_mistake_in_a_component_is_one_line(spec: Spec, text: str) -> None:
-    if spec.params.get("pooling"):
-        text = text.removeprefix("here: ")
     with pytest.raises(UsageError) as raised:
         find(PARTS, spec, "here")
     assert str(raised.value) == text
@@ -147,7 +145,6 @@ def test_component_without_a_name_is_refused() -> None:
     assert str(raised.value) == "a component needs a 'name'; got the keys ['dropout', 'layers']"
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="what YAML reads as no text ends in a TypeError, not one line")
 @pytest.mark.parametrize("value", [None, 5, {"name": 5}, {"name": None}, {"name": "part", 5: 1}], ids=str)
 def test_component_that_is_no_text_is_refused(value: Any) -> None:
     with pytest.raises(UsageError):
@@ -163,7 +160,6 @@ SENSELESS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="only types are checked: these build, or fail with a ZeroDivisionError")
 @pytest.mark.parametrize(("name", "params"), SENSELESS, ids=str)
 def test_senseless_value_is_refused(name: str, params: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=f"fusion: {name}.{next(iter(params))} must be"):

@@ -12,17 +12,19 @@ from optuna.trial import TrialState
 
 from experiments.config import StudyConfig, parse_config
 from experiments.objective import make_objective
-from experiments.searching import (
-    SearchResult,
+from experiments.searching import SearchResult, run_search, study_status
+from experiments.studies import (
     finalists,
     load_study,
-    run_search,
+    public_settings,
+    study_attributes,
+    study_space,
     study_spec,
-    study_status,
     worker_space,
 )
+from experiments.workspace import open_store
 from fusion.component import UsageError
-from search.study import create_or_resume, summary, worker_loop
+from search.study import create_or_resume, issue_tickets, summary, worker_loop
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,6 +112,16 @@ def test_the_study_keeps_where_its_results_come_from(first: SearchResult, small_
     assert attributes["config"] == config.model_dump(mode="json")
 
 
+def test_no_password_is_recorded(small_folder: Path, runs: Path) -> None:
+    storage = "postgresql+psycopg://ann:secret@host:5432/studies?password=secret"
+    tracking = {"uri": "http://ann:secret@host:5000"}
+    config = study(small_folder, runs, search={"trials": 3, "storage": storage}, tracking=tracking)
+    found = public_settings(config)
+    assert "secret" not in str(found)
+    assert found["search"]["storage"] == "postgresql+psycopg://host/studies"
+    assert found["tracking"]["uri"] == "http://ann:***@host:5000"
+
+
 def test_the_same_command_does_nothing_more_and_a_grown_budget_the_difference(
     first: SearchResult, small_folder: Path, runs: Path
 ) -> None:
@@ -140,6 +152,80 @@ def test_another_space_is_refused_and_fresh_starts_over(first: SearchResult, sma
     assert fresh.counts == {"complete": 1, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
     [trial] = load_study(changed).get_trials()
     assert trial.params["dim"] in (8, 32)
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({"training": {"epochs": 3, "batch_size": 32}}, "training.epochs"),
+        ({"seed": 5}, "seed"),
+    ],
+    ids=["training", "seed"],
+)
+def test_trials_under_other_settings_are_not_mixed(
+    small_folder: Path, tmp_path: Path, parts: dict[str, Any], place: str
+) -> None:
+    def start(**changed: Any) -> None:
+        config = study(small_folder, tmp_path, **changed)
+        space = study_space(config)
+        store = open_store(config)
+        create_or_resume(study_spec(config), study_attributes(config, space, store, "auroc"))
+
+    start()
+    start()
+    with pytest.raises(UsageError) as caught:
+        start(**parts)
+    assert str(caught.value) == (
+        f"study 'small' exists with other settings (first difference: {place}); choose another name or say --fresh"
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "place", "problem"),
+    [
+        (
+            {"training": {"lr": {"low": -0.1, "high": 0.1}}},
+            "training.lr",
+            ": Input should be greater than 0; got -0.1",
+        ),
+        (
+            {"training": {"patience": [0, 3]}},
+            "training.patience",
+            ": Input should be greater than or equal to 1; got 0",
+        ),
+        (
+            {"training": {"modality_dropout": 1.0}},
+            "training.modality_dropout",
+            ": Input should be less than 1; got 1.0",
+        ),
+        ({"dim": [2, 8]}, "dim", " must be at least 4; got 2"),
+        ({"fusion": {"late": {"dropout": [0.1, 1.5]}}}, "fusion.late.dropout", " must be from 0 to 1; got 1.5"),
+        (
+            {"fusion": {"cross_attention": {"layers": {"low": 0, "high": 2}}}},
+            "fusion.cross_attention.layers",
+            " must be at least 1; got 0",
+        ),
+    ],
+    ids=str,
+)
+def test_a_setting_that_every_trial_would_refuse_is_refused_at_once(
+    small_folder: Path, runs: Path, space: dict[str, Any], place: str, problem: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        study_space(study(small_folder, runs, space={"encoders": {"codes": "bag"}, **space}))
+    assert str(caught.value) == f"space.{place}{problem}"
+
+
+def test_a_budget_cannot_shrink(first: SearchResult, small_folder: Path, runs: Path) -> None:
+    config = study(small_folder, runs, "shrinking", search={"trials": 4})
+    created = create_or_resume(study_spec(config), {})
+    assert issue_tickets(created, 4) == 4
+    with pytest.raises(UsageError) as caught:
+        issue_tickets(created, 2)
+    assert str(caught.value) == (
+        "study 'shrinking' was given 4 trials, now search.trials is 2; a budget can grow, not shrink: choose another "
+        "name or say --fresh"
+    )
 
 
 def test_a_budget_in_seconds_is_spent_once(small_folder: Path, runs: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from encoders import ENCODERS
-from experiments.searching import SEARCHED
+from experiments.studies import SEARCHED
 from fusion import FUSIONS
 from fusion.component import Architecture, Choice, Float, Int, Spec, UsageError
 from search.space import NONE, Candidate, Space

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from encoders.codes.vocabulary import CodeInputs, CodeVocabulary
@@ -22,12 +23,14 @@ class EventEmbedding(nn.Module):
         super().__init__()
         self.code, self.slope = nn.Embedding(vocabulary.size, dim), nn.Embedding(vocabulary.size, dim)
         self.bend = nn.Embedding(vocabulary.size, dim)
+        self.valued = nn.Parameter(torch.zeros(dim))  # a value at the median is not the same as none
         self.time = TimeEncoding(dim)
         for table, spread in ((self.code, 0.3), (self.slope, 0.3), (self.bend, 0.1)):
             nn.init.normal_(table.weight, std=spread)
 
     def forward(self, inputs: CodeInputs) -> Tensor:
         """Embed every event."""
-        values = inputs.values.unsqueeze(-1)
-        worth = values * self.slope(inputs.codes) + values.abs() * self.bend(inputs.codes)
-        return self.code(inputs.codes) + worth + self.time(inputs.days)
+        valued = (inputs.has_value & inputs.mask).unsqueeze(-1)
+        values = inputs.values.unsqueeze(-1).masked_fill(~valued, 0.0)
+        worth = values * self.slope(inputs.codes) + values.abs() * self.bend(inputs.codes) + valued * self.valued
+        return self.code(inputs.codes) + worth + self.time(inputs.days, inputs.mask)

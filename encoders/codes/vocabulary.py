@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.limits import at_least
 from encoders.packed import Packed
 from encoders.records import CodeEvents, Knowledge, Record
+from fusion.component import UsageError
 
 UNKNOWN = 0
 _SAMPLE = 2000  # values kept a code to learn its scale
@@ -54,7 +56,14 @@ class CodeVocabulary:
         min_count: int = 2,
         bin_hours: float | None = None,
     ) -> Self:
-        """Learn which codes at least `min_count` training records have, and the scale of their values."""
+        """Learn which codes at least `min_count` training records have, and the scale of their values.
+
+        Raises:
+            UsageError: `max_events` is less than 1, or bins have no length.
+        """
+        at_least("max_events", max_events, 1)
+        if bin_hours is not None and not bin_hours > 0:
+            raise UsageError(f"bin_hours must be more than 0; got {bin_hours}")
         counts: Counter[str] = Counter()
         samples: dict[str, list[float]] = {}
         for record in records:

@@ -54,7 +54,7 @@ class GraphAncestors(nn.Module):
         """Give each patient's codes their vectors."""
         unique, place = inputs.nodes.unique(return_inverse=True)
         informed = self.inform(unique)[place]
-        return Tokens(self.norm(self.drop(informed) + self.time(inputs.days)), inputs.mask)
+        return Tokens(self.norm(self.drop(informed) + self.time(inputs.days, inputs.mask)), inputs.mask)
 
     def inform(self, nodes: Tensor) -> Tensor:
         """Mix nodes with their ancestors. Shape: (N,) int64 -> (N, D)."""

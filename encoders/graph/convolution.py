@@ -12,7 +12,7 @@ from torch.nn import functional
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.table import NodeTable
 from encoders.time import TimeEncoding
-from fusion.component import Choice, Float, Int
+from fusion.component import Choice, Float, Int, UsageError
 from fusion.tokens import Tokens
 
 
@@ -36,7 +36,8 @@ class _Passing(nn.Module):
         nodes: Tensor = self.table.vectors
         for layer, norm in zip(self.layers, self.norms, strict=True):
             nodes = nodes + functional.gelu(layer(norm(nodes), self.edges, *weights))
-        return Tokens(self.norm(self.drop(nodes[inputs.nodes]) + self.time(inputs.days)), inputs.mask)
+        when = self.time(inputs.days, inputs.mask)
+        return Tokens(self.norm(self.drop(nodes[inputs.nodes]) + when), inputs.mask)
 
 
 class GraphConvolution(nn.Module):
@@ -83,6 +84,9 @@ class GraphAttention(nn.Module):
     Shape:
         GraphInputs (B, T) -> Tokens (B, T, D).
 
+    Raises:
+        UsageError: dim is not divisible by heads.
+
     Reference:
         Velickovic et al., Graph Attention Networks, 2018; on code ontologies: Shang et al., Pre-training of Graph
         Augmented Transformers for Medication Recommendation (G-BERT), 2019 (there in two directed stages).
@@ -100,6 +104,8 @@ class GraphAttention(nn.Module):
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
+        if dim % heads:
+            raise UsageError(f"dim ({dim}) must be divisible by heads ({heads})")
         attentions: list[Any] = [_geometric().GATConv(dim, dim // heads, heads) for _ in range(layers)]
         self.passing = _Passing(preprocessor, dim, attentions, dropout)
 

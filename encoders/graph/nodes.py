@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.limits import at_least
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
 
@@ -48,7 +49,12 @@ class CodeGraph:
 
         Leaves that no training record has are nodes too: what they inherit from their ancestors is what a hierarchy
         is for. Codes outside the graph are left out: they have nothing to say here.
+
+        Raises:
+            UsageError: `max_codes` or `max_nodes` is less than 1.
         """
+        at_least("max_codes", max_codes, 1)
+        at_least("max_nodes", max_nodes, 1)
         seen = {str(code) for record in records for code in set(record.codes.codes)}
         known = {edge.head for edge in knowledge.edges} | {edge.tail for edge in knowledge.edges}
         up: dict[str, list[str]] = {}

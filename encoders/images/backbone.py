@@ -60,9 +60,16 @@ class Backbone(nn.Module):
         if pixels.shape[1] < len(self.mean):
             pixels = pixels.expand(-1, len(self.mean), -1, -1)  # grey pictures for a colour network
         picture = scaled(pixels, self.mean, self.spread)
-        if picture.shape[-1] < self.size:
-            picture = nn.functional.interpolate(picture, size=(self.size, self.size), mode="bilinear")
-        found: Tensor = self.network(picture)
+        if picture.shape[-1] != self.size:
+            picture = nn.functional.interpolate(picture, size=(self.size, self.size), mode="bilinear", antialias=True)
+        alone = self.network.training and len(picture) == 1
+        if alone:
+            self.network.eval()  # batch norm has no variance of one picture: it takes its running one
+        found = self.network(picture)
+        if alone:
+            self.network.train()
+        if not isinstance(found, Tensor):
+            found = found.logits  # inception's answer in training carries an auxiliary head's
         return found.flatten(1).unsqueeze(1)
 
 

@@ -64,7 +64,7 @@ class ImageConv(nn.Module):
         """Encode each patient's images."""
         values, mask = encode_real(inputs, self._tokens)
         days = inputs.days.repeat_interleave(self.grid**2, dim=1)
-        return Tokens(self.adapt(values) + self.time(days), mask)
+        return Tokens(self.adapt(values) + self.time(days, mask), mask)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         found = functional.adaptive_avg_pool2d(self.stages(scaled(pixels, self.mean, self.spread)), self.grid)

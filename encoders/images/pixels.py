@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from torch import Tensor
 
+from encoders.limits import at_least
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record, UnreadableImage
+from fusion.component import UsageError
 
 _SAMPLE = 500  # images read to learn mean and spread
 
@@ -51,7 +53,15 @@ class ImagePixels:
         channels: int = 1,
         max_images: int = 2,
     ) -> Self:
-        """Learn mean and spread of the pixels of training images, in 0 to 1."""
+        """Learn mean and spread of the pixels of training images, in 0 to 1.
+
+        Raises:
+            UsageError: `size` or `max_images` is less than 1, or `channels` neither 1 nor 3.
+        """
+        at_least("size", size, 1)
+        at_least("max_images", max_images, 1)
+        if channels not in (1, 3):
+            raise UsageError(f"channels must be 1 (grey) or 3 (colour); got {channels}")
         sums, count = np.zeros(2), 0
         for record in records:
             for image in record.images[-max_images:]:
@@ -136,10 +146,15 @@ def read_pixels(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
 
 
 def _eight_bits(image: Pillow.Image) -> Pillow.Image:
-    """Scale 16-bit and float greys to 8 bits over their own range, as radiographs rarely use all of it."""
+    """Scale 16-bit and float greys to 8 bits over their own range, as radiographs rarely use all of it.
+
+    A pixel that is no finite number is black.
+    """
     if not (image.mode.startswith("I") or image.mode == "F"):
         image.load()
         return image
     values = np.asarray(image, np.float64)
-    low, high = float(values.min()), float(values.max())
-    return Pillow.fromarray(((values - low) / (high - low or 1.0) * 255).astype(np.uint8))
+    real = np.isfinite(values)
+    low, high = (float(values[real].min()), float(values[real].max())) if real.any() else (0.0, 0.0)
+    grey = (np.where(real, values, low) - low) / (high - low or 1.0) * 255
+    return Pillow.fromarray(grey.astype(np.uint8))

@@ -32,7 +32,7 @@ class NoteBag(nn.Module):
         preprocessor: Words,
         dim: int,
         *,
-        pairs: Annotated[int, Choice(2048, 8192)] = 4096,
+        pairs: Annotated[int, Choice(2048, 4096, 8192)] = 4096,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()

@@ -76,11 +76,11 @@ class NotePretrained(nn.Module):
 
 def _language(preprocessor: Subwords, model: str) -> Any:
     if fetch_pretrained():
-        return load_pretrained("AutoModel", model, use_safetensors=True)
+        return load_pretrained("AutoModel", model, use_safetensors=True, dtype=torch.float32)
     import transformers
 
     data = json.loads(preprocessor.config)
-    return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**data))
+    return transformers.AutoModel.from_config(transformers.AutoConfig.for_model(**data), dtype=torch.float32)
 
 
 def _average(values: Tensor, mask: Tensor, stride: int) -> Tokens:

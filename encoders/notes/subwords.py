@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.limits import at_least
 from encoders.notes.words import NoteInputs
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
@@ -35,26 +36,39 @@ class Subwords:
         knowledge: Knowledge,  # noqa: ARG003 - part of the protocol
         *,
         model: str,
-        max_tokens: int = 256,
+        max_tokens: int | None = None,
     ) -> Self:
-        """Load the tokenizer of a model by its id or folder.
+        """Load the tokenizer of a model by its id or folder; `max_tokens` is 256, or fewer where it can read no more.
 
         Raises:
-            UsageError: there is no such model, or it has no fast tokenizer.
+            UsageError: there is no such model, it has no fast tokenizer, or fewer positions than `max_tokens`.
         """
         found = load_pretrained("AutoTokenizer", model)
         if not getattr(found, "is_fast", False):
             raise UsageError(f"notes.pretrained: {model} has no fast tokenizer; choose a model that has one")
         opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
         closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
-        config = load_pretrained("AutoConfig", model).to_json_string(use_diff=False)
-        return cls(model, found.backend_tokenizer.to_str(), config, max_tokens, opening or 0, closing or opening or 0)
+        config = load_pretrained("AutoConfig", model)
+        # the tokenizer's own figure allows for positions that some models keep for padding
+        places = [getattr(config, "max_position_embeddings", None), found.model_max_length]
+        most = min((int(n) for n in places if n and n > 0), default=256)
+        max_tokens = min(256, most) if max_tokens is None else max_tokens
+        at_least("max_tokens", max_tokens, 3)
+        if max_tokens > most:
+            raise UsageError(
+                f"notes.pretrained: max_tokens ({max_tokens}) must be at most {most}, what {model} can read"
+            )
+        text = config.to_json_string(use_diff=False)
+        return cls(model, found.backend_tokenizer.to_str(), text, max_tokens, opening or 0, closing or opening or 0)
 
     @cached_property
     def _cut(self) -> Any:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_str(self.tokenizer)
+        cut = Tokenizer.from_str(self.tokenizer)
+        cut.no_truncation()  # how much is kept is decided over all notes, not in each
+        cut.no_padding()
+        return cut
 
     def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name each column's type and the shape of one item."""

@@ -54,7 +54,7 @@ class NoteTransformer(nn.Module):
         words = self.embed(inputs.ids).masked_fill(~inputs.mask.unsqueeze(-1), 0.0)
         values = functional.gelu(self.local(words.transpose(1, 2)).transpose(1, 2))
         mask = inputs.mask[:, :: self.stride]
-        values = self.drop(values + self.time(inputs.days[:, :: self.stride]))
+        values = self.drop(values + self.time(inputs.days[:, :: self.stride], mask))
         for block in self.blocks:
             values = block(values, mask)
         return Tokens(self.norm(values), mask)

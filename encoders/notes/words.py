@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.limits import at_least
 from encoders.packed import Packed
 from encoders.records import Knowledge, Note, Record
 
@@ -52,7 +53,13 @@ class Words:
         vocabulary: int = 8192,
         min_count: int = 3,
     ) -> Self:
-        """Keep the most frequent words of the training notes, those in at least `min_count` records."""
+        """Keep the most frequent words of the training notes, those in at least `min_count` records.
+
+        Raises:
+            UsageError: `max_tokens` has no room for a word, or `vocabulary` is negative.
+        """
+        at_least("max_tokens", max_tokens, 2)
+        at_least("vocabulary", vocabulary, 0)
         counts: Counter[str] = Counter()
         kinds: set[str] = set()
         for record in records:

@@ -73,7 +73,7 @@ def records(frame: pd.DataFrame, folder: Path) -> list[Record]:
     Raises:
         UsageError: columns of one modality differ in length, or an image is no base64 text; names the row.
     """
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
+    rows: list[Any] = frame.to_dict("records")
     return [_record(row, index, folder) for index, row in enumerate(rows)]
 
 

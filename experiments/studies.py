@@ -1,0 +1,170 @@
+"""What a configuration says about its study: space, storage, what is recorded about it, and its best trials."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from encoders import ENCODERS
+from encoders.preprocessor import Preparation, preparation
+from experiments.config import LEAST_DIM, StudyConfig, TrainingConfig, parse_config
+from experiments.data.store import Store
+from experiments.metrics import METRICS
+from experiments.tracking.address import redacted
+from experiments.workspace import git_commit
+from fusion import FUSIONS, UsageError
+from search.space import Candidate, Space, ends
+from search.storage import open_storage, sqlite_url, without_password
+from search.study import StudySpec
+
+SEARCHED = {"lr": float, "weight_decay": float, "modality_dropout": float, "batch_size": int, "clip": float}
+SEARCHED |= {"class_weights": bool, "patience": int, "warmup_steps": int}
+
+
+def study_space(config: StudyConfig) -> Space:
+    """Read the space of a study.
+
+    Raises:
+        UsageError: an unknown name, a range that does not fit its type, or a training setting that no run may have.
+    """
+    space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED)
+    for dim in ends(space.dim):
+        if dim < LEAST_DIM:
+            raise UsageError(f"space.dim must be at least {LEAST_DIM}; got {dim}")
+    for name, setting in space.training.items():
+        for value in ends(setting):
+            _check_training(config.training, name, value)
+    return space
+
+
+def _check_training(base: TrainingConfig, name: str, value: Any) -> None:
+    try:
+        TrainingConfig.model_validate({**base.model_dump(), name: value})
+    except ValidationError as error:
+        raise UsageError(f"space.training.{name}: {error.errors()[0]['msg']}; got {value}") from None
+
+
+def worker_space(settings: Mapping[str, Any]) -> Space:
+    """Read the space in a worker process."""
+    config = parse_config(settings)
+    assert isinstance(config, StudyConfig)
+    return study_space(config)
+
+
+def study_spec(config: StudyConfig) -> StudySpec:
+    """Return what workers need to take part."""
+    search = config.search
+    url = search.storage or sqlite_url(config.folder / "study.db")
+    higher = METRICS[config.training.metric].higher_is_better if config.training.metric else _default_direction(config)
+    return StudySpec(
+        name=config.name,
+        storage=url,
+        direction="maximize" if higher else "minimize",
+        seed=config.seed,
+        sampler=search.sampler,
+        group=search.group,
+        startup_trials=search.startup_trials,
+        pruner=search.pruner,
+        first_rung=search.first_rung,
+        reduction=search.reduction,
+        trials=search.trials,
+    )
+
+
+def _default_direction(config: StudyConfig) -> bool:
+    from experiments.data.cohort import label_kind
+    from experiments.data.folder import open_dataset
+    from experiments.metrics import default_metric
+
+    kind = config.data.task or label_kind(open_dataset(config.data.folder), config.data.labels)
+    return default_metric(kind).higher_is_better
+
+
+def load_study(config: StudyConfig) -> optuna.Study:
+    """Open the study of a configuration for reading.
+
+    Raises:
+        UsageError: it was never started.
+    """
+    url = config.search.storage
+    if url is None:
+        path = config.folder / "study.db"
+        if not path.is_file():
+            raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}")
+        url = sqlite_url(path)
+    try:
+        return optuna.load_study(study_name=config.name, storage=open_storage(url))
+    except KeyError:
+        raise UsageError(f"study '{config.name}' was not started yet; run: ehrfusion search {config.name}") from None
+
+
+def preparations_of(space: Space, config: StudyConfig) -> list[Preparation]:
+    """Return every way in which the space may want its records prepared."""
+    return [
+        preparation(ENCODERS[modality], modality, spec, config.data.preprocess.get(modality))
+        for modality in space.encoders
+        for spec in space.specs(modality)
+    ]
+
+
+def finalists(study: optuna.Study, top: int | None = None) -> list[tuple[FrozenTrial, Candidate]]:
+    """Return the best complete trials with different candidates, best first; all of them without `top`."""
+    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+    found: dict[str, tuple[FrozenTrial, Candidate]] = {}
+    for trial in sorted(complete, key=lambda each: sign * float(each.value or 0.0)):
+        candidate = Candidate.from_dict(trial.user_attrs)
+        found.setdefault(candidate.key, (trial, candidate))
+    return list(found.values())[:top]
+
+
+def study_attributes(config: StudyConfig, space: Space, store: Store, metric: str) -> dict[str, Any]:
+    """Return what is recorded about a study when it is created; no password is among it."""
+    return {
+        "study_key": f"{config.name}/{os.urandom(6).hex()}",
+        "space": json.dumps(space.to_dict(), sort_keys=True),
+        "space_fingerprint": space.fingerprint,
+        "data_fingerprint": store.data_fingerprint,
+        "split_fingerprint": store.cohort.split_fingerprint,
+        "git_commit": git_commit(),
+        "cohort": store.cohort.counts(),
+        "flow": store.dataset.flow().get(config.data.labels, []),
+        "metric": metric,
+        "config": public_settings(config),
+        "settings": json.dumps(_decisive(config), sort_keys=True),
+        "spent_seconds": 0.0,
+    }
+
+
+def public_settings(config: StudyConfig) -> dict[str, Any]:
+    """Return the settings as plain data without the passwords that addresses hold."""
+    settings = config.model_dump(mode="json")
+    if config.search.storage is not None:
+        settings["search"]["storage"] = without_password(config.search.storage)
+    if config.tracking.uri is not None:
+        settings["tracking"]["uri"] = redacted(config.tracking.uri)
+    return settings
+
+
+def _decisive(config: StudyConfig) -> dict[str, Any]:
+    """Return the settings under which all trials of one study must have run to be comparable."""
+    data = config.model_dump(mode="json", include={"training", "data", "seed"})
+    data["data"] = {name: data["data"][name] for name in ("labels", "window_days", "bad_images", "preprocess")}
+    return data
+
+
+def save_config(config: StudyConfig) -> None:
+    """Keep the settings the study runs with, so that other commands need only its name."""
+    config.folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    temporary = config.folder / f"study.yaml.tmp-{os.getpid()}"
+    temporary.touch(mode=0o600)  # an address may hold a password
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(config.folder / "study.yaml")
