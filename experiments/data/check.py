@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,14 @@ import meds
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from encoders.images.pixels import read_pixels
-from encoders.records import UnreadableImage
+from encoders.records import CodeEvents, UnreadableImage
 from experiments.data.cohort import read_labels
 from experiments.data.folder import SPLITS, Dataset, open_dataset
 from experiments.data.reader import iterate_records
+from experiments.data.suspicions import late_events, loose_graph, telling_features
 from fusion.component import UsageError
 
 MODALITIES = ("codes", "notes", "images")
@@ -64,11 +65,14 @@ def check(folder: Path) -> Check:
     found = Check(dataset.folder)
     _events(dataset, found)
     found.problems += _splits(dataset)
+    try:
+        loose = loose_graph(dataset.knowledge(), set(dataset.code_table["code"].to_list()))
+        found.problems += [Problem("warning", file, text) for file, text in loose]
+    except UsageError as error:
+        found.problems.append(Problem("error", "graph/edges.parquet", str(error).rpartition("parquet: ")[2]))
     for path in sorted((dataset.folder / "labels").glob("**/*.parquet")):
         _labels(dataset, path, found)
-    flow = dataset.folder / "cohort.json"
-    if flow.is_file():
-        found.flow = json.loads(flow.read_text(encoding="utf-8"))["labels"]
+    found.flow = dataset.flow()
     return found
 
 
@@ -160,8 +164,20 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
     subjects = table["subject_id"].to_numpy().astype(np.int64)
     times = table["prediction_time"].to_numpy().astype("datetime64[us]")
     has = np.zeros((len(subjects), len(MODALITIES)), bool)
+    train = _training(dataset, table) if column == "boolean_value" else np.zeros(len(table), bool)
+    coded: dict[int, CodeEvents] = {}
     for row, record in iterate_records(dataset, subjects, times):
         has[row] = [len(record.codes.codes) > 0, bool(record.notes), bool(record.images)]
+        if train[row]:
+            coded[row] = record.codes
+    if coded:
+        positive = table[column].to_numpy()[list(coded)]
+        for code, why in telling_features(list(coded.values()), positive):
+            found.problems.append(Problem("warning", name, f"may give the label away: {code}: {why}"))
+    late, notes = late_events(dataset, table)
+    if late:
+        text = f"{late:,} events come after the prediction time, {notes:,} of them notes; no encoder sees them"
+        found.problems.append(Problem("info", name, text))
     value = table[column].cast(pl.Float64) if table[column].dtype != pl.String else pl.Series([None] * len(table))
     pattern = pl.DataFrame({m: has[:, i] for i, m in enumerate(MODALITIES)}).with_columns(value.alias("value"))
     counted = pattern.group_by(MODALITIES).agg(pl.len().alias("n"), pl.col("value").mean().alias("mean"))
@@ -179,6 +195,15 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
             else:
                 text = f"{split}: {count} predictions, {positive} positive ({positive / count:.1%})"
                 found.problems.append(Problem("info", name, text))
+
+
+def _training(dataset: Dataset, table: pl.DataFrame) -> NDArray[np.bool_]:
+    """Tell which labels are of training patients; none where the folder has no splits."""
+    path = dataset.folder / "metadata" / "subject_splits.parquet"
+    if not path.is_file():
+        return np.zeros(len(table), bool)
+    mine = pl.read_parquet(path).filter(pl.col("split") == "train")["subject_id"]
+    return table["subject_id"].is_in(mine.to_list()).to_numpy()
 
 
 def render(found: Check) -> Any:

@@ -146,13 +146,13 @@ def read_labels(path: Path) -> tuple[pl.DataFrame, str]:
         if table[name].null_count():
             row = int(table[name].is_null().arg_true()[0])
             raise UsageError(f"{path}: row {row}: {name} is null")
-    table = table.sort("subject_id", "prediction_time")
-    twice = table.height - table.select("subject_id", "prediction_time").n_unique()
-    if twice:
+    again = ~table.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()
+    if again.any():
         raise UsageError(
-            f"{path}: {twice} rows repeat a subject and prediction time; a patient has one label at a time"
+            f"{path}: row {int(again.arg_true()[0])}: repeats a subject and prediction time ({again.sum()} rows do); "
+            "a patient has one label at a time"
         )
-    return table, values[0]
+    return table.sort("subject_id", "prediction_time"), values[0]
 
 
 def _check_type(path: Path, table: pl.DataFrame, column: str) -> None:
