@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with the nearest command, instead of printing the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        given, _, choices = message.partition("(choose from ")
+        wrong = given.rpartition("invalid choice: ")[2].strip().strip("'")
+        close = difflib.get_close_matches(wrong, re.findall(r"[\w-]+", choices), n=1) if choices else []
+        advice = f"did you mean '{close[0]}'?" if close else f"see: {self.prog} --help"
+        self.exit(2, f"{self.prog}: {given.strip() if close else message}; {advice}\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
         prog="ehrfusion",
         description="Search, compare and register multimodal fusion models on health records.",
     )
@@ -48,12 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 
 def _demo(verbs: Verbs) -> None:
     demo = verbs.add_parser("demo", help="the main job on synthetic data: search, compare, register, predict")
-    demo.add_argument("--workers", type=int, default=None, help="processes (default: one a core, at most 2)")
+    demo.add_argument("--workers", type=_count, default=None, help="processes (default: one a core, at most 2)")
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo")
     _runs(demo)
     _overrides(demo)
@@ -65,12 +78,12 @@ def _data(verbs: Verbs) -> None:
     kinds = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
     synthetic = kinds.add_parser("synthetic", help="a folder with planted causes, so that the best score is known")
     synthetic.add_argument("out", type=Path)
-    synthetic.add_argument("--patients", type=int, default=2000)
+    synthetic.add_argument("--patients", type=_count, default=2000)
     synthetic.add_argument("--seed", type=int, default=0)
     synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed")
     synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
-    synthetic.add_argument("--note-missing", type=float, default=0.3)
-    synthetic.add_argument("--image-missing", type=float, default=0.5)
+    synthetic.add_argument("--note-missing", type=_share, default=0.3)
+    synthetic.add_argument("--image-missing", type=_share, default=0.5)
     _overwrite(synthetic)
     synthetic.set_defaults(run="data_synthetic")
     check = kinds.add_parser("check", help="validate a folder and show who has what")
@@ -103,7 +116,7 @@ def _study_verbs(verbs: Verbs) -> None:
     train.set_defaults(run="train")
     search = verbs.add_parser("search", help="run a study, or go on with it")
     search.add_argument("study", help="a YAML file, or the name of a built-in study")
-    search.add_argument("--workers", type=int, default=None)
+    search.add_argument("--workers", type=_count, default=None)
     search.add_argument("--fresh", action="store_true", help="forget what this study did before")
     search.add_argument("--status", action="store_true", help="say how far it is, and start nothing")
     _runs(search)
@@ -112,8 +125,8 @@ def _study_verbs(verbs: Verbs) -> None:
     compare = verbs.add_parser("compare", help="compare fusion strategies on the held-out split, with intervals")
     compare.add_argument("study", help="a study that was searched, or a YAML file")
     compare.add_argument("--by", choices=("fusion",), default="fusion")
-    compare.add_argument("--seeds", type=int, default=None)
-    compare.add_argument("--workers", type=int, default=None)
+    compare.add_argument("--seeds", type=_count, default=None)
+    compare.add_argument("--workers", type=_count, default=None)
     _runs(compare)
     _overrides(compare)
     compare.set_defaults(run="compare")
@@ -127,10 +140,10 @@ def _model_verbs(verbs: Verbs) -> None:
     register = verbs.add_parser("register", help="retrain the best, evaluate once on the held-out split, register")
     register.add_argument("study")
     register.add_argument("--name", required=True, help="name of the registered model")
-    register.add_argument("--top", type=int, default=3, help="architectures to retrain")
-    register.add_argument("--seeds", type=int, default=3, help="fresh seeds for each")
+    register.add_argument("--top", type=_count, default=3, help="architectures to retrain")
+    register.add_argument("--seeds", type=_count, default=3, help="fresh seeds for each")
     register.add_argument("--promote", action="store_true", help="move the alias champion to it")
-    register.add_argument("--workers", type=int, default=None)
+    register.add_argument("--workers", type=_count, default=None)
     _runs(register)
     register.set_defaults(run="register")
     predict = verbs.add_parser("predict", help="predict every patient of a folder")
@@ -157,15 +170,33 @@ def _other_verbs(verbs: Verbs) -> None:
     doctor.set_defaults(run="doctor")
 
 
-def _runs(parser: argparse.ArgumentParser) -> None:
+def _count(text: str) -> int:
+    """Read a whole number from 1 up."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up; got '{text}'")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1; got '{text}'")
+    return value
+
+
+def _runs(parser: _Parser) -> None:
     parser.add_argument("--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)")
 
 
-def _overwrite(parser: argparse.ArgumentParser) -> None:
+def _overwrite(parser: _Parser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
 
 
-def _overrides(parser: argparse.ArgumentParser) -> None:
+def _overrides(parser: _Parser) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. search.trials=50 training.lr=1e-3")
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from search.study import create_or_resume, issue_tickets, summary
 
 if TYPE_CHECKING:
     from experiments.tracking.project import StudyTracker
+    from experiments.tracking.runs import Connection
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,9 @@ def run_search(
     store.prepare(preparations_of(space, config), progress=live)
     metric = selection_metric(store.task, config.training)
     attributes = study_attributes(config, space, store, metric.name)
-    config.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(config.folder / "start.lock"):  # a second driver must not issue the tickets again
+    if config.tracking.enabled:
+        connected(config)  # before anything is written that would wait for it
+    with _starting(config):
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
         if config.search.trials is not None:
             issue_tickets(study, config.search.trials)
@@ -191,13 +195,29 @@ def write_study_report(config: StudyConfig) -> Path:
     return study_report(load_study(config), config.folder / "report.html")
 
 
+def _starting(config: StudyConfig) -> FileLock:
+    """Let one driver of this host at a time create a study and issue its tickets; leaves nothing in its folder."""
+    name = hashlib.sha256(str(config.folder.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"ehrfusion-{os.getuid()}-{name}.lock")
+
+
+def connected(config: StudyConfig) -> Connection:
+    """Reach the tracker of a study.
+
+    Raises:
+        UsageError: it does not answer.
+    """
+    from experiments.tracking.runs import connect
+
+    return connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+
+
 def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
     if not config.tracking.enabled:
         return None
     from experiments.tracking.project import StudyTracker
-    from experiments.tracking.runs import connect
 
-    connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
+    connection = connected(config)
     attributes = study.user_attrs
     names = ("data_fingerprint", "split_fingerprint", "git_commit", "metric")
     return StudyTracker(

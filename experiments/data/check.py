@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,8 @@ def check(folder: Path) -> Check:
     except UsageError as error:
         found.problems.append(Problem("error", "graph/edges.parquet", str(error).rpartition("parquet: ")[2]))
     for path in sorted((dataset.folder / "labels").glob("**/*.parquet")):
-        _labels(dataset, path, found)
+        with suppress(UsageError):  # an event file that cannot be read was named above
+            _labels(dataset, path, found)
     found.flow = dataset.flow()
     return found
 

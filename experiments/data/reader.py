@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,12 +81,24 @@ def iterate_records(
         yield int(row), Record()
 
 
+_TYPES: dict[str, tuple[Callable[[pl.DataType], bool], str]] = {
+    "subject_id": (lambda kind: kind.is_integer(), "int64"),
+    "time": (lambda kind: isinstance(kind, pl.Datetime), "a timestamp"),
+    "code": (lambda kind: isinstance(kind, pl.String | pl.Categorical), "string"),
+    "numeric_value": (lambda kind: kind.is_numeric(), "float32"),
+    "text_value": (lambda kind: isinstance(kind, pl.String), "string"),
+}
+
+
 def _read(dataset: Dataset, shard: Path, wanted: NDArray[np.int64], modalities: Sequence[str]) -> dict[str, _Events]:
     """Read the wanted subjects' events of one shard, apart by kind."""
     schema = pl.read_parquet_schema(shard)
     for name in ("subject_id", "time", "code"):
         if name not in schema:
             raise UsageError(f"{shard}: missing column '{name}'; got {', '.join(schema)}")
+    for name, (right, kind) in _TYPES.items():
+        if name in schema and schema[name] != pl.Null and not right(schema[name]):
+            raise UsageError(f"{shard}: column '{name}' must be {kind}; got {schema[name]}")
     image = dataset.image_column if dataset.image_column in schema else None
     optional = ["numeric_value", "text_value", "view"]
     columns = [
