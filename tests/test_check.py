@@ -109,14 +109,14 @@ def test_wrong_column_type(folder: Path) -> None:
 
 def test_unsorted_events(folder: Path) -> None:
     shard = min((folder / "data").rglob("*.parquet"))
-    change(shard, lambda t: pl.concat([t[:3], t[3:8].reverse(), t[8:]]))
+    change(shard, lambda t: t.sort("subject_id", "time", descending=[False, True], maintain_order=True))
     problem = only(check(folder), "error")
     assert (problem.file, problem.column, problem.message) == (
         "data/00000.parquet",
         "time",
         "events are not sorted by time",
     )
-    assert problem.row in range(4, 8)
+    assert problem.row is not None
 
 
 def test_code_that_only_positives_have_is_a_leak(folder: Path) -> None:
