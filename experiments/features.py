@@ -128,8 +128,11 @@ def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, posit
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with temporary.open("wb") as file, raw.open("rb") as body:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
-        shutil.copyfileobj(body, file, 1 << 20)
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file, raw.open("rb") as body:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
+            shutil.copyfileobj(body, file, 1 << 20)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

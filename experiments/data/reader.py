@@ -63,7 +63,7 @@ def iterate_records(
     """Yield (row, record) for every row, in the order of the shards; subjects without any event come last, empty.
 
     Raises:
-        UsageError: an event file lacks a column or has one of another type.
+        UsageError: an event file lacks a column or has one of another type, or a subject is in two files.
     """
     times = prediction_times.astype("datetime64[us]").astype(np.int64)
     order = np.argsort(subject_ids, kind="stable")
@@ -73,6 +73,9 @@ def iterate_records(
         events = _read(dataset, shard, np.unique(subject_ids), modalities)
         here = np.unique(np.concatenate([each.subjects for each in events.values()]))
         starts, stops = np.searchsorted(ordered, here), np.searchsorted(ordered, here, side="right")
+        twice = int(done[order[starts]].sum())
+        if twice:  # MEDS: the events of a subject are in one file, or they could not be read shard by shard
+            raise UsageError(f"{shard}: {twice} subjects have events in an earlier file too; a subject belongs in one")
         for start, stop in zip(starts, stops, strict=True):
             for row in order[start:stop]:
                 done[row] = True

@@ -79,20 +79,44 @@ def _by_order(order: NDArray[np.int64], unique: NDArray[np.int64], config: Split
 
 
 def _by_site(dataset: Dataset, unique: NDArray[np.int64], config: SplitConfig) -> NDArray[np.str_]:
-    """Keep whole sites together: shuffled sites fill train, then tuning, then what is held out."""
+    """Keep whole sites together: shuffled sites fill train, then tuning, then what is held out.
+
+    Who was seen at several sites belongs to the first.
+    """
     column = dataset.site_column
     if column is None:
         raise UsageError(
             f"{dataset.folder}: data.splits.by is 'site', but metadata/dataset.json declares no site_id_columns"
         )
-    frames = [pl.scan_parquet(path).select("subject_id", column).drop_nulls().unique() for path in dataset.shards]
-    sites = pl.concat(frames).group_by("subject_id").agg(pl.col(column).first()).collect()
+    lacking = [path for path in dataset.shards if column not in pl.read_parquet_schema(path)]
+    if lacking:
+        raise UsageError(f"{lacking[0]}: missing column '{column}', which metadata/dataset.json declares as the site")
+    seen = pl.concat([pl.scan_parquet(path).select("subject_id", "time", column) for path in dataset.shards])
+    first = pl.col(column).cast(pl.String).sort_by("time", column).first()
+    sites = seen.drop_nulls(column).group_by("subject_id").agg(first).collect()
     found = pl.DataFrame({"subject_id": unique}).join(sites, on="subject_id", how="left", maintain_order="left")
-    names = found[column].cast(pl.String).fill_null("unknown").to_numpy()
+    names = found[column].fill_null("unknown").to_numpy()
     kinds, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
-    order = np.random.default_rng(config.seed).permutation(len(kinds))
-    before = np.concatenate([[0], np.cumsum(counts[order])[:-1]]) / len(unique)
-    split_of = np.empty(len(kinds), dtype="<U8")
-    split_of[order] = np.array(SPLITS)[np.digitize(before, [config.train, config.train + config.tuning])]
-    chosen: NDArray[np.str_] = split_of[inverse]
+    if len(kinds) < len(SPLITS):
+        raise UsageError(f"{dataset.folder}: data.splits.by is 'site', but there are {len(kinds)} sites for 3 splits")
+    chosen: NDArray[np.str_] = split_groups(counts, (config.train, config.tuning), config.seed)[inverse]
     return chosen
+
+
+def split_groups(counts: NDArray[np.int64], shares: tuple[float, float], seed: int) -> NDArray[np.str_]:
+    """Give whole groups of subjects, shuffled, to train, tuning and held_out, near the shares of train and tuning.
+
+    Every split gets at least one, or the first splits do where there are fewer.
+
+    Shape:
+        counts (G,) subjects of each group -> (G,) strings of `SPLITS`.
+    """
+    order = np.random.default_rng(seed).permutation(len(counts))
+    if len(counts) < len(SPLITS):
+        return np.array(SPLITS)[np.argsort(order)]
+    filled = np.cumsum(counts[order]) / counts.sum()
+    first = int(np.abs(filled[:-2] - shares[0]).argmin()) + 1
+    second = first + int(np.abs(filled[first:-1] - sum(shares)).argmin()) + 1
+    found = np.empty(len(order), np.array(SPLITS).dtype)
+    found[order] = np.repeat(np.array(SPLITS), [first, second - first, len(order) - second])
+    return found

@@ -11,15 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.data.folder import SPLITS
+from experiments.data.splits import split_groups
 from fusion.component import UsageError
 
-SHARES = (0.7, 0.15, 0.15)
+SHARES = (0.7, 0.15)  # of train and of tuning
 EVENT_SCHEMA: dict[str, pl.DataType] = {
     "subject_id": pl.Int64(),
     "time": pl.Datetime("us"),
@@ -126,11 +126,8 @@ def split_by_group(groups: pl.DataFrame, seed: int) -> pl.DataFrame:
         groups: columns subject_id (once each) and group -> columns subject_id and split.
     """
     sizes = groups.group_by("group").len().sort("group")
-    order = np.random.default_rng(seed).permutation(sizes.height)
-    counts = sizes["len"].to_numpy()[order]
-    middle = (np.cumsum(counts) - counts / 2) / counts.sum()
-    names = np.array(SPLITS)[np.searchsorted(np.cumsum(SHARES)[:-1], middle, side="right")]
-    chosen = pl.DataFrame({"group": sizes["group"][order], "split": names.tolist()})
+    names = split_groups(sizes["len"].to_numpy(), SHARES, seed)
+    chosen = pl.DataFrame({"group": sizes["group"], "split": names.tolist()})
     return groups.join(chosen, on="group").select("subject_id", "split").sort("subject_id")
 
 
