@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,6 +20,7 @@ from safetensors.torch import load_model, save_model
 from encoders.records import Record, UnreadableImage
 from encoders.weights import without_pretrained
 from experiments.card import model_card
+from experiments.whole import whole_folder
 from fusion.component import Architecture, UsageError
 from fusion.model import FusionModel
 from fusion.task import Task, activate
@@ -117,18 +116,12 @@ def save_bundle(
         "contract": _plain({**contract, "parameters": sum(each.numel() for each in model.parameters())}),
         "metrics": _plain(metrics),
     }
-    temporary = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as temporary:
         save_model(model, str(temporary / WEIGHTS))
         (temporary / MODEL).write_text(json.dumps(description, indent=1), encoding="utf-8")
         (temporary / CARD).write_text(model_card(description), encoding="utf-8")
         sums = {name: _sha256(temporary / name) for name in (WEIGHTS, MODEL, CARD)}
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=1), encoding="utf-8")
-        _replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
@@ -224,16 +217,6 @@ def _preprocessors(architecture: Architecture, saved: Mapping[str, Any], folder:
         encoder: Any = find(ENCODERS[modality], spec, f"{folder}: encoders.{modality}")
         found[modality] = encoder.preprocessor.from_dict(saved[modality])
     return found
-
-
-def _replace(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = folder.with_name(f"{folder.name}.old-{os.getpid()}")
-    folder.rename(old)
-    temporary.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _sha256(path: Path) -> str:

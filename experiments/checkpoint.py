@@ -15,6 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from experiments.whole import whole_file
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -32,24 +34,19 @@ class Checkpoint:
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside the target, sync, keep the previous file as `.previous`, then rename: a kill or a full disk
     leaves the old one whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: each.detach().cpu().contiguous() for name, each in checkpoint.tensors.items()}
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
     content = save(tensors, {"state": json.dumps(dict(checkpoint.state)), "sha256": digest.hexdigest()})
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
+    with whole_file(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         if path.exists():
             path.replace(previous(path))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> Checkpoint | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.objective import trial_training
 from experiments.plots import forest_png
 from experiments.train import selection_metric, train
+from experiments.whole import whole_file
 from experiments.workspace import code_fingerprint, git_commit, open_store
 from fusion import FUSIONS, Architecture, Spec, UsageError
 
@@ -147,10 +147,8 @@ def run_job(settings: Mapping[str, Any]) -> str:
     training = TrainingConfig.model_validate(settings["training"])
     fit = train(architecture, store, training, settings["seed"], preprocess=config.data.preprocess)
     found = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.tmp-{os.getpid()}.npz")
-    np.savez(temporary, predictions=found, tuning=fit.score, parameters=fit.parameters, seconds=fit.seconds)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        np.savez(temporary, predictions=found, tuning=fit.score, parameters=fit.parameters, seconds=fit.seconds)
     return str(path)
 
 
@@ -228,9 +226,8 @@ def _write(config: Config, comparison: Comparison, folder: Path) -> None:
         "comparison.html": comparison_html(comparison, picture).encode(),
     }
     for name, content in contents.items():
-        temporary = folder / f"{name}.tmp-{os.getpid()}"
-        temporary.write_bytes(content)
-        temporary.replace(folder / name)
+        with whole_file(folder / name) as temporary:
+            temporary.write_bytes(content)
     if config.tracking.enabled:
         _log(config, comparison, [folder / name for name in contents])
 

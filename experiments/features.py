@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from encoders.packed import Packed
 from encoders.preprocessor import Preparation
 from experiments.data.store import Store
 from experiments.device import move
+from experiments.whole import scratch, whole_file
 from fusion.tokens import Tokens
 
 _BATCH = 64
@@ -99,9 +99,8 @@ def _compute(encoder: Any, source: Any, rows: Any, count: int, path: Path, devic
     position[order] = torch.arange(len(order))
     encoder = encoder.to(device).eval()
     offsets, width = [torch.zeros(1, dtype=torch.int64)], 1
-    raw = path.with_name(f"{path.name}.raw-{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with scratch(path) as folder:
+        raw = folder / "values.bin"
         with raw.open("wb") as file:
             for batch in order.split(_BATCH):
                 tokens = encoder.features(move(source.collate(batch), device))
@@ -110,8 +109,6 @@ def _compute(encoder: Any, source: Any, rows: Any, count: int, path: Path, devic
                 file.write(real.view(torch.uint8).numpy().tobytes())
                 offsets.append(tokens.mask.sum(1).cpu())
         _write_safetensors(path, raw, width, torch.cat(offsets).cumsum(0), position)
-    finally:
-        raw.unlink(missing_ok=True)
 
 
 def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, position: Tensor) -> None:
@@ -127,12 +124,7 @@ def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, posit
         end += length
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file, raw.open("rb") as body:
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
-            shutil.copyfileobj(body, file, 1 << 20)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("wb") as file, raw.open("rb") as body:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
+        shutil.copyfileobj(body, file, 1 << 20)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from experiments.data.folder import Dataset, open_dataset
 from experiments.data.reader import iterate_records
 from experiments.device import pick_device
 from experiments.progress import progress_bar
+from experiments.whole import whole_file
 from fusion.component import UsageError
 from fusion.task import Task
 
@@ -256,11 +256,5 @@ def _classes(task: Task, values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _write(table: pl.DataFrame, out: Path) -> None:
-    """Write the table under another name first, so that a half-written file never has its name."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    try:
+    with whole_file(out) as temporary:
         table.write_parquet(temporary)
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ from experiments.config import LEAST_DIM, StudyConfig, TrainingConfig, parse_con
 from experiments.data.store import Store
 from experiments.metrics import METRICS
 from experiments.tracking.address import redacted
+from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
 from search.space import Candidate, Space, ends
@@ -162,9 +163,7 @@ def _decisive(config: StudyConfig) -> dict[str, Any]:
 
 def save_config(config: StudyConfig) -> None:
     """Keep the settings the study runs with, so that other commands need only its name."""
-    config.folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(config.model_dump(mode="json", exclude_none=True), sort_keys=False)
-    temporary = config.folder / f"study.yaml.tmp-{os.getpid()}"
-    temporary.touch(mode=0o600)  # an address may hold a password
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(config.folder / "study.yaml")
+    with whole_file(config.folder / "study.yaml") as temporary:
+        temporary.touch(mode=0o600)  # an address may hold a password
+        temporary.write_text(text, encoding="utf-8")

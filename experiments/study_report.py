@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
 from experiments.plots import architecture_svg, importance_png, progress_png
 from experiments.report import facts, image, page, table
+from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
 from search.space import Space
@@ -59,10 +59,8 @@ def study_report(study: optuna.Study, out: Path) -> Path:
             }
         ),
     ]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.tmp-{os.getpid()}")
-    temporary.write_text(page(f"Study: {study.study_name}", counts or "no trials yet", parts), encoding="utf-8")
-    temporary.replace(out)
+    with whole_file(out) as temporary:
+        temporary.write_text(page(f"Study: {study.study_name}", counts or "no trials yet", parts), encoding="utf-8")
     return out
 
 

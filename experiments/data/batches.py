@@ -57,8 +57,10 @@ def iterate_batches(
 
 def _plan(lengths: Tensor, batch_size: int, shuffle: int | None) -> list[Tensor]:
     """Return the positions of each batch."""
+    if not len(lengths):
+        return []
     if shuffle is None:
-        return list(lengths.argsort(stable=True).split(batch_size)) if len(lengths) else []
+        return list(lengths.argsort(stable=True).split(batch_size))
     generator = torch.Generator().manual_seed(shuffle)
     mixed = torch.randperm(len(lengths), generator=generator)
     batches: list[Tensor] = []

@@ -6,9 +6,7 @@ import hashlib
 import inspect
 import json
 import logging
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -28,6 +26,7 @@ from experiments.data.folder import Dataset
 from experiments.data.pack import PackWriter, open_pack
 from experiments.data.reader import iterate_records
 from experiments.progress import progress_bar
+from experiments.whole import scratch, whole_file
 from fusion.task import Task
 
 _VERSION = "1"  # of the files below; raise it when their meaning changes
@@ -130,10 +129,9 @@ class Store:
         missing = list({self.fingerprint(plan): plan for plan in plans if not self._folder(plan).is_dir()}.values())
         if not missing:
             return
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="building-", dir=self.cache) as name:
+        with scratch(self.cache / "building") as building:
             fitted = [self._fit(plan) for plan in missing]
-            folders = [Path(name) / plan.key for plan in missing]
+            folders = [building / plan.key for plan in missing]
             self._encode(missing, fitted, folders, progress)
             for plan, folder in zip(missing, folders, strict=True):
                 try:
@@ -204,8 +202,6 @@ def dataset_fingerprint(dataset: Dataset, cache: Path) -> str:
     memo = cache / f"fingerprint-{digest.hexdigest()[:24]}"
     if memo.is_file() and len(known := memo.read_text(encoding="ascii").strip()) == 64:
         return known
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = memo.with_name(f"{memo.name}.tmp-{os.getpid()}")
-    temporary.write_text(dataset.fingerprint, encoding="ascii")
-    temporary.replace(memo)
+    with whole_file(memo) as temporary:
+        temporary.write_text(dataset.fingerprint, encoding="ascii")
     return dataset.fingerprint

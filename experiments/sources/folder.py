@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +15,7 @@ import pyarrow.parquet as pq
 
 from experiments.data.folder import SPLITS
 from experiments.data.splits import split_groups
+from experiments.whole import whole_folder
 from fusion.component import UsageError
 
 SHARES = (0.7, 0.15)  # of train and of tuning
@@ -44,28 +43,10 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"{out} exists; choose another folder or say --overwrite")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f"{out.name}.partial-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in ("metadata", "data", "labels"):
-        (temporary / name).mkdir(parents=True)
-    try:
-        yield temporary
-        _put_in_place(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _put_in_place(temporary: Path, out: Path) -> None:
-    """Exchange folders by renaming, so that `out` is never half of one and half of the other."""
-    old = out.with_name(f"{out.name}.old-{os.getpid()}")
-    if out.exists():
-        out.replace(old)
-    temporary.replace(out)
-    if old.is_dir():
-        shutil.rmtree(old)
-    else:
-        old.unlink(missing_ok=True)
+    with whole_folder(out) as folder:
+        for name in ("metadata", "data", "labels"):
+            (folder / name).mkdir()
+        yield folder
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:

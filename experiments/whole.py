@@ -1,0 +1,67 @@
+"""Files and folders that appear whole or not at all, whatever ends the process that writes them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes its place when all went well and vanishes otherwise."""
+    temporary = _beside(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its place when all went well and vanishes otherwise."""
+    with scratch(path) as temporary:
+        yield temporary
+        old = _beside(path)
+        if path.exists():
+            path.replace(old)  # a folder that holds something cannot be replaced, so it steps aside first
+        temporary.replace(path)
+        _remove(old)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that vanishes in the end."""
+    temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+
+
+def _beside(path: Path) -> Path:
+    """Name something that nobody else writes, and remove what dead processes of this host left of the same thing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{path.name}.partial-{platform.node()}-"
+    for left in path.parent.glob(f"{glob.escape(start)}*"):
+        found = re.match(r"\d+", left.name.removeprefix(start))
+        if found and not psutil.pid_exists(int(found.group())):
+            _remove(left)
+    return path.with_name(f"{start}{os.getpid()}-{uuid4().hex[:8]}{path.suffix}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
