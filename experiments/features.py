@@ -102,7 +102,8 @@ def _compute(encoder: Any, source: Any, rows: Any, count: int, path: Path, devic
     with scratch(path) as folder:
         raw = folder / "values.bin"
         with raw.open("wb") as file:
-            for batch in order.split(_BATCH):
+            # where nobody has the modality, one patient without it still tells the width
+            for batch in (order if len(order) else chosen[:1]).split(_BATCH):
                 tokens = encoder.features(move(source.collate(batch), device))
                 width = tokens.values.shape[-1]
                 real = tokens.values[tokens.mask].to(torch.bfloat16).cpu().contiguous()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing.forkserver
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from experiments.config import StudyConfig, parse_config
@@ -25,6 +28,8 @@ from experiments.studies import (
 from experiments.workspace import open_store
 from fusion.component import UsageError
 from search.study import create_or_resume, issue_tickets, summary, worker_loop
+
+HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -277,3 +282,20 @@ def test_an_interrupted_trial_ends_with_the_score_of_an_uninterrupted_one(small_
         scores[name] = (last.value, entries, last.user_attrs["best_epoch"])
     assert scores["whole"] == scores["broken"]
     assert asks == {"whole": 2 + 3 * 4, "broken": 2 + 2 * 4}  # asked before each trial and batch; one epoch was kept
+
+
+def test_two_drivers_started_at_once_share_one_budget(small_folder: Path, tmp_path: Path) -> None:
+    config = study(small_folder, tmp_path / "runs", "both", search={"trials": 4, "workers": 1, "pruner": "none"})
+    path = tmp_path / "both.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+    command = [sys.executable, "-m", "experiments.cli", "search", str(path)]
+    drivers = [
+        subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    for each in drivers:
+        output, _ = each.communicate(timeout=120)
+        assert each.returncode == 0, output
+    trials = load_study(config).trials
+    assert summary(trials) == {"complete": 4, "pruned": 0, "failed": 0, "running": 0, "waiting": 0}
+    assert len({trial.user_attrs["root"] for trial in trials}) == len(trials) == 4
