@@ -217,11 +217,15 @@ def test_splits_by_few_sites(dataset: Dataset, sites: int, filled: bool) -> None
 
 def test_who_was_at_several_sites_belongs_to_the_first(dataset: Dataset) -> None:
     before = load(dataset, **by("site", train=0.6, tuning=0.2))
-    table = pl.read_parquet(dataset.shards[0])
-    later = table.with_columns(
-        time=pl.col("time") + timedelta(days=1), site=pl.format("site {}", (pl.col("subject_id") + 1) % 5)
+    first = pl.read_parquet(dataset.shards[0])
+    later, latest = (
+        first.with_columns(
+            time=pl.col("time") + timedelta(days=days), site=pl.format("site {}", (pl.col("subject_id") + days) % 5)
+        )
+        for days in (1, 2)
     )
-    pl.concat([later, table]).sort("subject_id", maintain_order=True).write_parquet(dataset.shards[0])
+    visits = pl.concat([later, first, latest])  # not in the order of time
+    visits.sort("subject_id", maintain_order=True).write_parquet(dataset.shards[0])
     for _ in range(5):  # a join in threads would show its order sooner or later
         assert load(dataset, **by("site", train=0.6, tuning=0.2)).split_fingerprint == before.split_fingerprint
 
