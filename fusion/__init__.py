@@ -1,5 +1,8 @@
 """What fusing is: tokens of modalities in, views of patients out. Imports torch only and knows no encoder."""
 
+from fusion.all_to_all_attention import AllToAllAttentionFusion
+from fusion.bottleneck import BottleneckFusion
+from fusion.cls_attention import ClsAttentionFusion
 from fusion.component import (
     Architecture,
     Choice,
@@ -13,33 +16,93 @@ from fusion.component import (
     hyperparameters,
 )
 from fusion.cross_attention import CrossAttentionFusion
+from fusion.drfuse import DrFuseFusion
 from fusion.early import EarlyFusion
+from fusion.film import ModulationFusion
+from fusion.flexmoe import FlexMoEFusion
+from fusion.fusemoe import FuseMoEFusion
+from fusion.gated import GatedFusion
+from fusion.interleaved_attention import InterleavedAttentionFusion
 from fusion.late import LateFusion
+from fusion.latent_attention import LatentAttentionFusion
+from fusion.low_rank_tensor import LowRankTensorFusion
+from fusion.mag import AdaptationGateFusion
+from fusion.medfuse import MedFuseFusion
 from fusion.model import Fused, FusionModel
+from fusion.multi_level import MultiLevelFusion
+from fusion.multimodn import MultiModNFusion
+from fusion.product_of_experts import ProductOfExpertsFusion
+from fusion.shaspec import ShaSpecFusion
+from fusion.stacking import StackingFusion
+from fusion.sum import SumFusion
 from fusion.task import Task, activate, loss
+from fusion.tensor import TensorFusion
 from fusion.tokens import Tokens
+from fusion.two_way_attention import TwoWayAttentionFusion
 
 FUSIONS: dict[str, type] = {
     "early": EarlyFusion,
-    "late": LateFusion,
+    "sum": SumFusion,
+    "gated": GatedFusion,
+    "mag": AdaptationGateFusion,
+    "tensor": TensorFusion,
+    "low_rank_tensor": LowRankTensorFusion,
+    "film": ModulationFusion,
     "cross_attention": CrossAttentionFusion,
+    "two_way_attention": TwoWayAttentionFusion,
+    "all_to_all_attention": AllToAllAttentionFusion,
+    "latent_attention": LatentAttentionFusion,
+    "cls_attention": ClsAttentionFusion,
+    "interleaved_attention": InterleavedAttentionFusion,
+    "bottleneck": BottleneckFusion,
+    "multi_level": MultiLevelFusion,
+    "fusemoe": FuseMoEFusion,
+    "flexmoe": FlexMoEFusion,
+    "medfuse": MedFuseFusion,
+    "multimodn": MultiModNFusion,
+    "drfuse": DrFuseFusion,
+    "shaspec": ShaSpecFusion,
+    "product_of_experts": ProductOfExpertsFusion,
+    "stacking": StackingFusion,
+    "late": LateFusion,
 }
 
 __all__ = [
     "FUSIONS",
+    "AdaptationGateFusion",
+    "AllToAllAttentionFusion",
     "Architecture",
+    "BottleneckFusion",
     "Choice",
+    "ClsAttentionFusion",
     "CrossAttentionFusion",
+    "DrFuseFusion",
     "EarlyFusion",
+    "FlexMoEFusion",
     "Float",
+    "FuseMoEFusion",
     "Fused",
     "FusionModel",
+    "GatedFusion",
     "Hyperparameter",
     "Int",
+    "InterleavedAttentionFusion",
     "LateFusion",
+    "LatentAttentionFusion",
+    "LowRankTensorFusion",
+    "MedFuseFusion",
+    "ModulationFusion",
+    "MultiLevelFusion",
+    "MultiModNFusion",
+    "ProductOfExpertsFusion",
+    "ShaSpecFusion",
     "Spec",
+    "StackingFusion",
+    "SumFusion",
     "Task",
+    "TensorFusion",
     "Tokens",
+    "TwoWayAttentionFusion",
     "UsageError",
     "activate",
     "build",

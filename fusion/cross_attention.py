@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from fusion.component import Choice, Float, Int
 from fusion.layers import Block
-from fusion.model import Fused
-from fusion.tokens import Tokens, clean, present
+from fusion.model import Fused, one_view
+from fusion.pooled import Join, mixer
+from fusion.tokens import Tokens, present
 
 
 class CrossAttentionFusion(nn.Module):
     """Learned queries summarise each modality and then read the tokens of all others; an MLP mixes what they found.
 
-    A learned null token is always there to be read, so a patient who has one modality or none needs no special case;
-    the queries of an absent modality say nothing.
+    Missing:
+        A learned null token is always there to be read, so a patient who has one modality or none needs no special
+        case; the queries of an absent modality say nothing.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> Fused with views (B, 1, D), weights (B, 1).
@@ -41,38 +43,29 @@ class CrossAttentionFusion(nn.Module):
         super().__init__()
         self.modalities, self.queries = tuple(modalities), queries
         count = len(self.modalities)
-        self.kind = nn.Parameter(torch.randn(count, dim) * 0.02)
+        self.join = Join(modalities, dim)
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
         self.query = nn.Parameter(torch.randn(count * queries, dim) * 0.02)
         self.norm = nn.LayerNorm(dim)
         self.summarise = Block(dim, heads, dropout)
         self.cross = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
         self.norm_states = nn.LayerNorm(dim)
-        width = count * (queries * dim + 1)
-        self.mix = nn.Sequential(nn.Linear(width, 2 * dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * dim, dim))
+        self.mix = mixer(count * (queries * dim + 1), dim, dropout)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Fuse the modalities of each patient into one view."""
-        cleaned = [clean(tokens[name]) for name in self.modalities]
-        batch = cleaned[0].values.shape[0]
-        null = (self.null + self.query.new_zeros(batch, 1, 1)).to(cleaned[0].values.dtype)
-        values = torch.cat([part.values + self.kind[i] for i, part in enumerate(cleaned)] + [null], dim=1)
-        context = self.norm(values)
-        owner = torch.cat(
-            [torch.full((part.mask.shape[1],), i, device=values.device) for i, part in enumerate(cleaned)]
-        )
-        mask = torch.cat([part.mask for part in cleaned], dim=1)
-        asker = torch.arange(len(cleaned), device=values.device).repeat_interleave(self.queries)
+        values, mask, owner = self.join(tokens)
+        context = self.norm(torch.cat([values, self.null.to(values.dtype).expand(len(values), 1, -1)], dim=1))
+        asker = torch.arange(len(self.modalities), device=values.device).repeat_interleave(self.queries)
         same = asker.unsqueeze(1) == owner.unsqueeze(0)  # (M * queries, T)
 
-        state = self.query.expand(batch, -1, -1).to(values.dtype)
+        state = self.query.expand(len(values), -1, -1).to(values.dtype)
         state = self.summarise(state, _with_null(mask.unsqueeze(1) & same), context)
         for block in self.cross:
             state = block(state, _with_null(mask.unsqueeze(1) & ~same), context)
-        there = torch.stack([present(part.mask) for part in cleaned], dim=1).to(values.dtype)
+        there = torch.stack([present(tokens[name].mask) for name in self.modalities], dim=1).to(values.dtype)
         said = self.norm_states(state) * there.repeat_interleave(self.queries, dim=1).unsqueeze(-1)
-        view = self.mix(torch.cat([said.flatten(1), there], dim=1)).unsqueeze(1)
-        return Fused(view, view.new_ones(view.shape[:2]))
+        return one_view(self.mix(torch.cat([said.flatten(1), there], dim=1)))
 
 
 def _with_null(mask: Tensor) -> Tensor:

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from fusion.component import Float, Int
-from fusion.layers import AttentionPool
-from fusion.model import Fused
-from fusion.tokens import Tokens, clean, present
+from fusion.model import Fused, one_view
+from fusion.pooled import Pooled
+from fusion.tokens import Tokens
 
 
 class EarlyFusion(nn.Module):
     """Concatenate the pooled modalities with flags of their presence and mix them in an MLP.
 
-    An absent modality adds zeros and a zero flag, so that the network can tell absence from a zero vector.
+    Missing:
+        An absent modality adds zeros and a zero flag, so that the network can tell absence from a zero vector.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> Fused with views (B, 1, D), weights (B, 1).
@@ -35,22 +36,15 @@ class EarlyFusion(nn.Module):
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
-        self.modalities = tuple(modalities)
-        self.pools = nn.ModuleDict({name: AttentionPool(dim) for name in self.modalities})
-        width = len(self.modalities) * (dim + 1)
+        self.pool = Pooled(modalities, dim)
+        width = len(modalities) * (dim + 1)
         self.mix = nn.Sequential()
         for _ in range(layers):
             self.mix.extend([nn.Linear(width, 2 * dim), nn.GELU(), nn.Dropout(dropout)])
             width = 2 * dim
         self.mix.append(nn.Linear(width, dim))
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(dim) for name in self.modalities})
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Fuse the modalities of each patient into one view."""
-        parts = []
-        for name in self.modalities:
-            values, mask = clean(tokens[name])
-            there = present(mask).unsqueeze(-1).to(values.dtype)
-            parts += [self.norms[name](self.pools[name](values, mask)) * there, there]
-        view = self.mix(torch.cat(parts, dim=-1)).unsqueeze(1)
-        return Fused(view, view.new_ones(view.shape[:2]))
+        values, has = self.pool(tokens)
+        return one_view(self.mix(torch.cat([values.flatten(1), has.to(values.dtype)], dim=-1)))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from fusion.component import Float
-from fusion.layers import AttentionPool
 from fusion.model import Fused
-from fusion.tokens import Tokens, clean, present
+from fusion.pooled import Pooled
+from fusion.tokens import Tokens
 
 
 class LateFusion(nn.Module):
@@ -19,7 +19,10 @@ class LateFusion(nn.Module):
 
     Logits are sums over the modalities present, as independent evidence adds in log-odds. Neither view nor gate sees a
     second modality, and the gates are not normalised against each other: an interaction (exclusive or) cannot be
-    represented. That is the point of a late baseline. A patient with no modality is decided by a learned empty view.
+    represented. That is the point of a late baseline.
+
+    Missing:
+        An absent modality has no say; a patient with no modality is decided by a learned empty view.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> Fused with views (B, M, D), weights (B, M) from 0 to 1.
@@ -32,34 +35,19 @@ class LateFusion(nn.Module):
         self, modalities: Sequence[str], dim: int, *, dropout: Annotated[float, Float(0.0, 0.5)] = 0.1
     ) -> None:
         super().__init__()
-        self.modalities = tuple(modalities)
-        self.pools = nn.ModuleDict({name: AttentionPool(dim) for name in self.modalities})
-        self.decide = nn.ModuleDict(
-            {
-                name: nn.Sequential(
-                    nn.LayerNorm(dim),
-                    nn.Linear(dim, dim),
-                    nn.GELU(),
-                    nn.Dropout(dropout),
-                    nn.Linear(dim, dim),
-                )
-                for name in self.modalities
-            }
+        self.pool = Pooled(modalities, dim)
+        self.decide = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Dropout(dropout), nn.Linear(dim, dim)) for _ in modalities
         )
-        self.gate = nn.ModuleDict({name: nn.Linear(dim, 1) for name in self.modalities})
-        self.empty = nn.Parameter(torch.zeros(len(self.modalities), dim))
+        self.gate = nn.ModuleList(nn.Linear(dim, 1) for _ in modalities)
+        self.empty = nn.Parameter(torch.zeros(len(modalities), dim))
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Give each modality's view and how much it counts, 0 where it is absent."""
-        views, scores, there = [], [], []
-        for name in self.modalities:
-            values, mask = clean(tokens[name])
-            view = self.decide[name](self.pools[name](values, mask))
-            views.append(view)
-            scores.append(self.gate[name](view).squeeze(-1))
-            there.append(present(mask))
-        has = torch.stack(there, dim=1)
-        stacked = torch.where(has.unsqueeze(-1), torch.stack(views, dim=1), self.empty)
+        values, has = self.pool(tokens)
+        views = torch.stack([decide(values[:, i]) for i, decide in enumerate(self.decide)], dim=1)
+        gates = torch.cat([gate(views[:, i]) for i, gate in enumerate(self.gate)], dim=1)
+        views = torch.where(has.unsqueeze(-1), views, self.empty.to(views.dtype))
         nothing = ~has.any(1, keepdim=True)
-        weights = torch.stack(scores, dim=1).sigmoid() * has
-        return Fused(stacked, torch.where(nothing, torch.full_like(weights, 1 / len(self.modalities)), weights))
+        weights = gates.sigmoid() * has
+        return Fused(views, torch.where(nothing, torch.full_like(weights, 1 / has.shape[1]), weights))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,19 +10,41 @@ from torch import Tensor, nn
 
 from fusion.tokens import Tokens, clean, present
 
+Judge = Callable[[Tensor], Tensor]
+"""The loss of the head's answer to vectors, against the targets of their patients. Shape: (B, ..., D) -> (B, ...)."""
+
+Losses = Callable[[Judge], Mapping[str, Tensor]]
+"""What a fusion wants to be minimised beside the task: named scalars, already weighted; asked for in training only."""
+
+
+def no_losses(judge: Judge) -> Mapping[str, Tensor]:  # noqa: ARG001 - the type of Losses
+    """Return nothing: most fusions are trained by the task alone."""
+    return {}
+
 
 class Fused(NamedTuple):
-    """What a fusion returns: V views of each patient and how much each counts.
+    """What a fusion returns: V views of each patient, how much each counts, and the losses it needs of its own.
 
     V is 1 for early and cross-attention fusion and the number of modalities for late fusion, where the weights
-    explain the prediction.
+    explain the prediction. A loss that needs targets asks the judge about vectors of width D.
 
     Shape:
-        views: (B, V, D). weights: (B, V).
+        views: (B, V, D). weights: (B, V). losses: Judge -> scalars by name.
     """
 
     views: Tensor
     weights: Tensor
+    losses: Losses = no_losses
+
+
+def one_view(view: Tensor, losses: Losses = no_losses) -> Fused:
+    """Return a single view that counts 1. Shape: (B, D) -> views (B, 1, D), weights (B, 1)."""
+    return Fused(view.unsqueeze(1), view.new_ones(len(view), 1), losses)
+
+
+def mean_where(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the entries of a mask, 0 where there are none. Shape: two of any one shape -> scalar."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 class FusionModel(nn.Module):

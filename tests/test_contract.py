@@ -269,7 +269,7 @@ def assert_same_gradients(module: nn.Module, one: Tensor, other: Tensor) -> None
 def test_documents_itself(component: type) -> None:
     text = inspect.getdoc(component) or ""
     assert text.split("\n")[0].rstrip().endswith((".", ";")), text.split("\n")[0]
-    for section in ("Shape:", "Reference:"):
+    for section in ("Shape:", "Reference:", *(["Missing:"] if component in FUSIONS.values() else [])):
         assert f"\n{section}\n" in text, f"no {section} in the docstring"
 
 
@@ -491,14 +491,14 @@ def test_frozen_encoder_reads_its_cached_features(world: World, case: Case) -> N
 NAMES = ("codes", "notes", "images")
 
 
-def make_tokens(names: Sequence[str] = NAMES) -> dict[str, Tokens]:
-    """Tokens of eight patients with every pattern of missing; masks are ragged and have holes."""
+def make_tokens(names: Sequence[str] = NAMES, times: int = 1) -> dict[str, Tokens]:
+    """Tokens of patients with every pattern of missing, each so many times; masks are ragged and have holes."""
     generator = torch.Generator().manual_seed(0)
     found = {}
     for place, name in enumerate(names):
-        values = torch.randn(len(PATTERNS), place + 2, DIM, generator=generator)
+        values = torch.randn(times * len(PATTERNS), place + 2, DIM, generator=generator)
         mask = torch.rand(values.shape[:2], generator=generator) < 0.6
-        has = torch.tensor([pattern[place] for pattern in PATTERNS])
+        has = torch.tensor([pattern[place] for pattern in PATTERNS] * times)
         mask[torch.arange(len(mask)), torch.randint(place + 2, (len(mask),), generator=generator)] = True
         found[name] = Tokens(values, mask & has.unsqueeze(1))
     return found
@@ -516,6 +516,16 @@ def select(tokens: dict[str, Tokens], rows: Sequence[int]) -> dict[str, Tokens]:
 def assert_same(one: Fused, other: Fused) -> None:
     torch.testing.assert_close(one.views, other.views, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(one.weights, other.weights, rtol=1e-4, atol=1e-5)
+
+
+def judge(vectors: Tensor) -> Tensor:
+    """Stand in for the loss of the head's answers: some number a vector."""
+    return (vectors * torch.randn(vectors.shape[-1], generator=torch.Generator().manual_seed(1))).sum(-1).square()
+
+
+def everything(fused: Fused) -> Tensor:
+    """One number that views, weights and the fusion's own losses have a part in."""
+    return readout(fused.views) + readout(fused.weights) + sum(fused.losses(judge).values(), torch.zeros(()))
 
 
 @pytest.mark.parametrize("names", [NAMES, NAMES[:1]], ids=["three", "one"])
@@ -538,7 +548,7 @@ def test_fusion_ignores_what_is_behind_the_mask(name: str, junk: float) -> None:
     fusion, tokens = make_fusion(name), make_tokens()
     dirty = {each: with_junk(tokens[each], junk) for each in tokens}
     assert_same(fusion(dirty), fusion(tokens))
-    first, second = (readout(fused.views) + readout(fused.weights) for fused in (fusion(tokens), fusion(dirty)))
+    first, second = (everything(fusion(each)) for each in (tokens, dirty))
     assert_same_gradients(fusion, first, second)
 
 
@@ -548,7 +558,7 @@ def test_fusion_gives_no_gradient_to_what_is_behind_the_mask(name: str) -> None:
     for each in tokens.values():
         each.values.requires_grad_()
     fused = fusion(tokens)
-    (readout(fused.views) + readout(fused.weights)).backward()
+    everything(fused).backward()
     for each in tokens.values():
         assert each.values.grad is not None
         assert (each.values.grad[~each.mask] == 0).all()
@@ -590,9 +600,21 @@ def test_fusion_finds_modalities_by_name(name: str) -> None:
 @each_fusion
 def test_gradients_reach_every_parameter_of_a_fusion(name: str) -> None:
     fusion = moved(make_fusion(name)).train()
-    fused = fusion(make_tokens())
-    (readout(fused.views) + readout(fused.weights)).backward()
+    everything(fusion(make_tokens(times=32))).backward()  # so many, that even the rarest expert is asked
     assert_gradients_reach(fusion)
+
+
+@each_fusion
+def test_losses_of_a_fusion_are_named_numbers(name: str) -> None:
+    fusion, nobody = make_fusion(name).train(), select(make_tokens(), [NOBODY, NOBODY])
+    for tokens in (make_tokens(), nobody):
+        losses = fusion(tokens).losses(judge)
+        for kind, value in losses.items():
+            assert value.shape == (), kind
+            assert value.isfinite(), kind
+            assert f"`{kind}`" in (inspect.getdoc(FUSIONS[name]) or ""), f"{kind} is not documented"
+    everything(fusion(nobody)).backward()
+    assert all(p.grad.isfinite().all() for p in fusion.parameters() if p.grad is not None)
 
 
 @each_fusion
@@ -618,17 +640,22 @@ def test_same_seed_same_fusion(name: str) -> None:
 @pytest.mark.parametrize(("name", "params"), [(name, each) for name in FUSIONS for each in corners(FUSIONS[name])])
 def test_corner_of_the_search_space_of_a_fusion(name: str, params: dict[str, Any]) -> None:
     fusion = moved(make_fusion(name, **params)).train()
-    fused = fusion(make_tokens())
-    (readout(fused.views) + readout(fused.weights)).backward()
+    everything(fusion(make_tokens(times=32))).backward()  # so many, that even the rarest expert is asked
     assert_gradients_reach(fusion)
 
 
 # --- whole models ---
 
-WIDEST = max(len(catalogue) for catalogue in ENCODERS.values())
+WIDEST = max(len(FUSIONS), *(len(catalogue) for catalogue in ENCODERS.values()))
 MIXES = [{modality: list(names)[i % len(names)] for modality, names in ENCODERS.items()} for i in range(WIDEST)]
-each_model = pytest.mark.parametrize(
-    ("fusion", "mix"), [pytest.param(f, mix, id=f"{f}-{'-'.join(mix.values())}") for f in FUSIONS for mix in MIXES]
+each_model = pytest.mark.parametrize(  # every fusion and every encoder at least once
+    ("fusion", "mix"),
+    [
+        pytest.param(
+            list(FUSIONS)[i % len(FUSIONS)], mix, id=f"{list(FUSIONS)[i % len(FUSIONS)]}-{'-'.join(mix.values())}"
+        )
+        for i, mix in enumerate(MIXES)
+    ],
 )
 
 
@@ -671,7 +698,8 @@ def test_model_of_nobody_has_finite_gradients(world: World, fusion: str, mix: di
 @each_model
 def test_gradients_reach_encoders_and_head_of_a_model(world: World, fusion: str, mix: dict[str, str]) -> None:
     model, inputs = whole(world, fusion, mix)
-    readout(moved(model).train()(inputs(EVERYONE))).backward()
+    fused = moved(model).train().fuse(inputs(EVERYONE))
+    (readout(model.predict(fused)) + everything(fused)).backward()
     assert_gradients_reach(model.encoders)
     assert_gradients_reach(model.head)
 
