@@ -31,7 +31,7 @@ from experiments.feeding import build_model, preparations
 from experiments.sources.synthetic import write_synthetic
 from experiments.workspace import open_store
 from fusion import Architecture, FusionModel, Spec
-from fusion.task import loss
+from fusion.task import Criterion
 
 ENCODERS = {
     "codes": Spec("transformer"),
@@ -121,7 +121,7 @@ def seconds(function: Callable[[], None], repeats: int = 3) -> float:
 def fit_step(store: Store, model: torch.nn.Module, optimizer: torch.optim.Optimizer, inputs: Any, target: Any) -> None:
     """Do one training step."""
     optimizer.zero_grad(set_to_none=True)
-    loss(store.task, model(inputs), target).backward()
+    Criterion(store.task)(model(inputs), target).backward()
     optimizer.step()
 
 

@@ -68,12 +68,21 @@ class TrainingConfig(_Strict):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     clip: Annotated[float, Field(gt=0)] = 1.0
     patience: Annotated[int, Field(ge=1)] = 5
-    class_weights: bool = False
     metric: str | None = None
     deterministic: bool = True
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    unimodal_loss: Annotated[float, Field(ge=0)] = 0.0
+    alignment: Annotated[float, Field(ge=0)] = 0.0
+    balance: Literal["none", "ogm_ge", "info_reg", "gradient_blend"] = "none"
+    balance_strength: Annotated[float, Field(gt=0)] = 0.5
+    class_weights: bool = False
+    focal_gamma: Annotated[float, Field(ge=0)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Literal["none", "ema", "swa"] = "none"
+    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
 
 class SearchConfig(_Strict):

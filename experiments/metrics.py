@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.config import TrainingConfig
+from fusion.component import unknown
 from fusion.task import Kind, Task
 
 Array = NDArray[Any]
@@ -177,6 +179,20 @@ _DEFAULT: Mapping[Kind, str] = {
 def default_metric(kind: Kind) -> Metric:
     """Return the metric that picks models of a kind of task unless the user says otherwise."""
     return METRICS[_DEFAULT[kind]]
+
+
+def selection_metric(task: Task, training: TrainingConfig) -> Metric:
+    """Return the metric that picks the best epoch and the best trial.
+
+    Raises:
+        UsageError: there is no such metric for this kind of task.
+    """
+    if training.metric is None:
+        return default_metric(task.kind)
+    known = {name: metric for name, metric in METRICS.items() if task.kind in metric.kinds}
+    if training.metric not in known:
+        raise unknown(f"metric for a {task.kind} task", training.metric, known, "training.metric")
+    return known[training.metric]
 
 
 def metrics_for(kind: Kind) -> list[Metric]:

@@ -25,8 +25,10 @@ from search.space import Candidate, Space, ends
 from search.storage import open_storage, sqlite_url, without_password
 from search.study import StudySpec
 
-SEARCHED = {"lr": float, "weight_decay": float, "modality_dropout": float, "batch_size": int, "clip": float}
-SEARCHED |= {"class_weights": bool, "patience": int, "warmup_steps": int}
+_NUMBERS = "lr weight_decay clip layer_decay modality_dropout unimodal_loss alignment balance_strength focal_gamma"
+SEARCHED: dict[str, type] = dict.fromkeys([*_NUMBERS.split(), "label_smoothing", "average_decay"], float)
+SEARCHED |= {"batch_size": int, "patience": int, "warmup_steps": int, "class_weights": bool}
+SEARCHED |= {"balance": str, "average": str}
 
 
 def study_space(config: StudyConfig) -> Space:

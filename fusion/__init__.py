@@ -35,7 +35,7 @@ from fusion.product_of_experts import ProductOfExpertsFusion
 from fusion.shaspec import ShaSpecFusion
 from fusion.stacking import StackingFusion
 from fusion.sum import SumFusion
-from fusion.task import Task, activate, loss
+from fusion.task import Criterion, Task, activate
 from fusion.tensor import TensorFusion
 from fusion.tokens import Tokens
 from fusion.two_way_attention import TwoWayAttentionFusion
@@ -75,6 +75,7 @@ __all__ = [
     "BottleneckFusion",
     "Choice",
     "ClsAttentionFusion",
+    "Criterion",
     "CrossAttentionFusion",
     "DrFuseFusion",
     "EarlyFusion",
@@ -108,5 +109,4 @@ __all__ = [
     "build",
     "find",
     "hyperparameters",
-    "loss",
 ]

@@ -22,7 +22,7 @@ class StackingFusion(nn.Module):
 
     Missing:
         Absent modalities are left out of the sum, and each pattern of availability has its own coefficients, starting
-        from an even share; a patient with nothing is decided by a learned empty view.
+        from an even share, and its own intercept, which alone decides for a patient with nothing.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> Fused with views (B, M, D), weights (B, M) from 0 to 1; loss
@@ -43,14 +43,15 @@ class StackingFusion(nn.Module):
         self.decide = nn.ModuleList(mixer(dim, dim, dropout) for _ in modalities)
         self.register_buffer("powers", 2 ** torch.arange(count), persistent=False)
         self.coefficients = nn.Parameter(torch.ones(2**count, count))
-        self.empty = nn.Parameter(torch.zeros(count, dim))
+        self.intercepts = nn.Parameter(torch.zeros(2**count, dim))
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Give each modality's answer, scaled by its coefficient."""
         pooled, has = self.pool(tokens)
         alone = torch.stack([decide(pooled[:, i]) for i, decide in enumerate(self.decide)], dim=1)
-        scale = self.coefficients[(has * self.powers).sum(1)].unsqueeze(-1).to(alone.dtype)
-        views = torch.where(has.unsqueeze(-1), scale * alone.detach(), self.empty.to(alone.dtype))
+        pattern = (has * self.powers).sum(1)
+        scale = (self.coefficients[pattern] * has).unsqueeze(-1).to(alone.dtype)
+        views = scale * alone.detach() + self.intercepts[pattern].unsqueeze(1).to(alone.dtype)
         there = has | ~has.any(1, keepdim=True)
         weights = there / there.sum(1, keepdim=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -39,20 +40,61 @@ class Task:
         return cls(data["kind"], tuple(data["names"]), float(data["center"]), float(data["scale"]))
 
 
-def loss(task: Task, logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
-    """Mean loss: cross-entropy, binary cross-entropy or squared error of the standardised target.
+@dataclass(frozen=True)
+class Criterion:
+    """The loss of a task, with what is done about rare classes and overconfidence.
+
+    `class_weight` weighs positives (binary, multilabel) or classes (multiclass); `label_smoothing` moves that share of
+    a target to all classes; `focal_gamma` makes what is already right count less. Regression knows none of them.
 
     Shape:
-        logits (B, K); target (B,) float, (B,) long for multiclass, (B, K) float for multilabel -> scalar.
-        class_weight (K,) weighs positives (binary, multilabel) or classes (multiclass).
+        class_weight: (K,) or None.
+
+    Reference:
+        Lin et al., Focal Loss for Dense Object Detection, 2017; Szegedy et al., Rethinking the Inception Architecture
+        for Computer Vision, 2016 (label smoothing).
     """
-    logits = logits.float()
-    if task.kind == "multiclass":
-        return functional.cross_entropy(logits, target.long(), weight=class_weight)
-    if task.kind == "regression":
-        return functional.mse_loss(logits.squeeze(-1), (target.float() - task.center) / task.scale)
-    wanted = target.float().reshape(logits.shape)
-    return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=class_weight)
+
+    task: Task
+    class_weight: Tensor | None = None
+    label_smoothing: float = 0.0
+    focal_gamma: float = 0.0
+
+    def rows(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return one loss a patient: cross-entropy, binary cross-entropy (mean of labels) or scaled squared error.
+
+        Shape:
+            logits (B, K); target (B,) float, (B,) long for multiclass, (B, K) float for multilabel -> (B,).
+        """
+        logits = logits.float()
+        if self.task.kind == "regression":
+            wanted = (target.float() - self.task.center) / self.task.scale
+            return functional.mse_loss(logits.squeeze(-1), wanted, reduction="none")
+        if self.task.kind == "multiclass":
+            kind = target.long()
+            found = functional.cross_entropy(
+                logits, kind, self.class_weight, reduction="none", label_smoothing=self.label_smoothing
+            )
+            return found * self._focus(lambda: functional.cross_entropy(logits, kind, reduction="none"))
+        exact = target.float().reshape(logits.shape)
+        wanted = exact * (1 - self.label_smoothing) + self.label_smoothing / 2
+        found = functional.binary_cross_entropy_with_logits(
+            logits, wanted, pos_weight=self.class_weight, reduction="none"
+        )
+        plain = functional.binary_cross_entropy_with_logits
+        return (found * self._focus(lambda: plain(logits, exact, reduction="none"))).mean(-1)
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over patients. Shape: (B, K), target -> scalar."""
+        return self.rows(logits, target).mean()
+
+    def confidence(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the probability given to what is true; of several labels their geometric mean. Shape: -> (B,)."""
+        return (-Criterion(self.task).rows(logits, target)).exp()
+
+    def _focus(self, cross_entropy: Callable[[], Tensor]) -> Tensor | float:
+        """(1 - p)^gamma with p the probability of what is true."""
+        return (1 - (-cross_entropy()).exp()).clamp(min=1e-6) ** self.focal_gamma if self.focal_gamma else 1.0
 
 
 def activate(task: Task, logits: Tensor) -> Tensor:

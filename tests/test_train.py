@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 
+from experiments import loop as loop_module
 from experiments import train as training_module
 from experiments.checkpoint import previous, read_checkpoint
 from experiments.config import DataConfig, TrainingConfig, parse_config
@@ -132,7 +133,7 @@ def test_a_damaged_checkpoint_costs_one_epoch_and_changes_nothing(store: Store, 
     path.write_bytes(bytes(content))
     found = read_checkpoint(path)
     assert found is not None
-    assert found.state["epoch"] == 2
+    assert found.state["run"]["epoch"] == 2
     assert numbers(run(store, checkpoint=path)) == numbers(run(store))
     path.write_bytes(b"")
     previous(path).write_bytes(b"")
@@ -150,13 +151,13 @@ def test_a_checkpoint_of_another_run_is_not_used(store: Store, tmp_path: Path) -
 def test_the_held_out_split_is_never_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     held_out = set(store.cohort.rows("held_out").tolist())
     seen: set[int] = set()
-    original = training_module.iterate_batches
+    original = loop_module.iterate_batches
 
     def spy(feeds: Any, targets: Any, rows: Any, *arguments: Any, **options: Any) -> Any:
         seen.update(rows.tolist())
         return original(feeds, targets, rows, *arguments, **options)
 
-    monkeypatch.setattr("experiments.train.iterate_batches", spy)
+    monkeypatch.setattr("experiments.loop.iterate_batches", spy)
     monkeypatch.setattr("experiments.evaluate.iterate_batches", spy)
     before = run(store)
     assert seen == set(store.cohort.rows("train").tolist()) | set(store.cohort.rows("tuning").tolist())
@@ -179,7 +180,7 @@ def test_the_weights_are_those_of_the_best_epoch(store: Store) -> None:
 def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
     """Make the tuning split say what it is told."""
     told = iter(scores)
-    monkeypatch.setattr("experiments.train._Run.tune", lambda _: {"score": next(told)})
+    monkeypatch.setattr("experiments.loop.Run.tune", lambda _: {"score": next(told)})
 
 
 def test_patience_counts_epochs_without_a_better_score(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +202,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_place(store: Store, tmp
 
 
 def test_a_score_that_is_not_finite_ends_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.train.score", lambda *_: {"auroc": math.nan})
+    monkeypatch.setattr("experiments.loop.score", lambda *_: {"auroc": math.nan})
     with pytest.raises(NotFinite, match="the tuning auroc is nan in epoch 1"):
         run(store)
 
@@ -227,6 +228,10 @@ def test_every_kind_of_task_learns(
 ) -> None:
     store = open_labels(folder, labels)
     assert (store.task.kind, store.task.outputs) == (kind, outputs)
+    if class_weights and kind == "regression":
+        with pytest.raises(UsageError, match=r"training\.class_weights is about classes; a regression task has none"):
+            run(store, class_weights=True, metric=metric)
+        return
     fit = run(store, epochs=20, class_weights=class_weights, metric=metric)
     losses = [epoch["train_loss"] for epoch in fit.history]
     assert losses[-1] < 0.9 * losses[0]

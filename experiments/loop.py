@@ -1,0 +1,246 @@
+"""The only training loop: batches of similar length, early stopping on the tuning split, resumable at every epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from experiments.averaging import WeightAverage
+from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from experiments.config import TrainingConfig
+from experiments.data.batches import Batch, iterate_batches
+from experiments.data.store import Store
+from experiments.device import move
+from experiments.evaluate import precision, predict_sources, squeeze_outputs
+from experiments.metrics import score, selection_metric
+from experiments.optimizer import make_optimizer, warm_up
+from experiments.strategies import make_strategies
+from experiments.strategies.blending import keep_back
+from fusion import Criterion, FusionModel
+
+EpochReport = Callable[[int, dict[str, float]], None]
+Rows = NDArray[np.int64]
+
+
+class NotFinite(RuntimeError):
+    """The loss or the score of a run is NaN or infinite, so that nothing it says can be trusted."""
+
+
+class Stopped(RuntimeError):
+    """The run was asked to stop; its checkpoint holds everything up to the last whole epoch."""
+
+
+@dataclass
+class State:
+    """What a checkpoint holds besides weights."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Run:
+    """One training run: the pieces the loop needs, so that its steps stay short."""
+
+    def __init__(
+        self,
+        model: FusionModel,
+        store: Store,
+        training: TrainingConfig,
+        seed: int,
+        feeds: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.model, self.store, self.training, self.seed = model, store, training, seed
+        self.feeds, self.device = feeds, device
+        self.metric = selection_metric(store.task, training)
+        self.sign = 1.0 if self.metric.higher_is_better else -1.0
+        self.learned, self.tuning = store.cohort.rows("train"), store.cohort.rows("tuning")
+        self.strategies = make_strategies(model, make_criterion(store, training, self.learned, device), training)
+        self.strategies.to(device)
+        self.kept_back: Rows = np.empty(0, np.int64)
+        if self.strategies.blend is not None:
+            self.learned, self.kept_back = keep_back(self.learned, seed)
+        self.optimizer = make_optimizer(model, self.strategies, training, device)
+        self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
+        self.state = State()
+
+    def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
+        """Train until the last epoch or until patience runs out."""
+        for entry in self.state.history if on_epoch else []:
+            on_epoch(int(entry["epoch"]), entry)  # type: ignore[misc]
+        while self.state.epoch < self.training.epochs and not self.out_of_patience():
+            start = time.monotonic()
+            losses = self.epoch(should_stop)
+            with self.average.applied(self.model):
+                entry = {"epoch": float(self.state.epoch + 1), **losses, **self.tune()}
+                entry["seconds"] = time.monotonic() - start
+                self.record(entry)
+            if path is not None:
+                self.save(path)
+            if on_epoch:
+                on_epoch(self.state.epoch, entry)
+
+    def out_of_patience(self) -> bool:
+        """Tell whether the tuning score has not improved for `patience` epochs."""
+        return self.state.epoch - self.state.best_epoch >= self.training.patience
+
+    def epoch(self, should_stop: Callable[[], bool] | None) -> dict[str, float]:
+        """Go through the train split once and return the mean losses: all together, and each where there are several.
+
+        Raises:
+            NotFinite: the loss became NaN or infinite.
+            Stopped: `should_stop` said so.
+        """
+        torch.manual_seed(_mix(self.seed, self.state.epoch))  # a resumed epoch draws what it would have drawn
+        self.look()
+        self.model.train()
+        self.strategies.train()
+        sums, seen = {"train_loss": torch.zeros((), device=self.device)}, 0
+        done = self.state.epoch * math.ceil(len(self.learned) / self.training.batch_size)
+        for step, batch in enumerate(self.batches(self.learned)):
+            if should_stop and should_stop():
+                raise Stopped("asked to stop")
+            warm_up(self.optimizer, self.training, done + step)
+            for name, value in self.step(batch).items():
+                sums[name] = sums.get(name, 0.0) + value * len(batch.rows)
+            seen += len(batch.rows)
+            if (self.device.type == "cpu" or step % 16 == 0) and not sums["train_loss"].isfinite():
+                raise NotFinite(
+                    f"the loss is {float(sums['train_loss'])} in epoch {self.state.epoch + 1}, step {step + 1}"
+                )
+        self.strategies.end_epoch()
+        self.average.after_epoch(self.state.epoch + 1, trainable_state(self.model))
+        means = {name: float(total) / max(1, seen) for name, total in sums.items()}
+        if not math.isfinite(means["train_loss"]):
+            raise NotFinite(f"the loss is {means['train_loss']} in epoch {self.state.epoch + 1}")
+        return means
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Update the weights on one batch and return its losses."""
+        inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with precision(self.device):
+            found = self.strategies(self.model, inputs, target)
+        total = torch.stack(list(found.losses.values())).sum()
+        total.backward()
+        self.strategies.adjust_gradients(dict(self.model.encoders.items()), found.confidence)
+        trained = [*self.model.parameters(), *self.strategies.parameters()]
+        nn.utils.clip_grad_norm_(trained, self.training.clip)
+        self.optimizer.step()
+        self.average.after_step(trainable_state(self.model))
+        several = found.losses if len(found.losses) > 1 else {}
+        return {"train_loss": total.detach(), **{f"loss_{name}": each.detach() for name, each in several.items()}}
+
+    def batches(self, rows: Rows, shuffle: bool = True) -> Iterator[Batch]:
+        """Yield batches of rows, in an order that hangs on seed and epoch only."""
+        order = _mix(self.seed, self.state.epoch) if shuffle else None
+        return iterate_batches(self.feeds, self.store.cohort.targets, rows, self.training.batch_size, shuffle=order)
+
+    def look(self) -> None:
+        """Compare the losses on rows learned from and rows kept back, where gradient blending is due to."""
+        blend = self.strategies.blend
+        if blend is None or not blend.due():
+            return
+        self.model.eval()
+        self.strategies.eval()
+        found = []
+        for rows in (self.learned[:: max(1, len(self.learned) // len(self.kept_back))], self.kept_back):
+            sums: dict[str, Tensor] = {}
+            for batch in self.batches(rows, shuffle=False):
+                inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
+                for name, value in self.strategies.look(self.model, inputs, target).items():
+                    sums[name] = sums.get(name, 0.0) + value
+            found.append({name: float(sums[name] / sums[f"{name} count"].clamp(min=1)) for name in blend.names})
+        blend.update(*found)
+
+    def tune(self) -> dict[str, float]:
+        """Score the tuning split.
+
+        Raises:
+            NotFinite: the score is NaN or infinite.
+        """
+        task = self.store.task
+        found = predict_sources(self.model, self.feeds, self.store, self.tuning, self.device)
+        metrics = score(task, self.store.cohort.targets[self.tuning], squeeze_outputs(task, found))
+        value = metrics[self.metric.name]
+        if not math.isfinite(value):
+            raise NotFinite(f"the tuning {self.metric.name} is {value} in epoch {self.state.epoch + 1}")
+        return {"score": value, **{name: each for name, each in metrics.items() if math.isfinite(each)}}
+
+    def record(self, entry: dict[str, float]) -> None:
+        """Close an epoch: count it, and keep its weights if it is the best."""
+        state = self.state
+        state.epoch += 1
+        state.seconds += entry["seconds"]
+        state.history.append(entry)
+        if entry["score"] * self.sign > state.best_score:
+            state.best_score, state.best_epoch = entry["score"] * self.sign, state.epoch
+            state.best = {name: each.detach().cpu().clone() for name, each in trainable_state(self.model).items()}
+
+    def save(self, path: Path) -> None:
+        """Write everything needed to go on after this epoch."""
+        parts = {
+            "model": trainable_state(self.model),
+            "strategies": self.strategies.state_dict(),
+            "average": self.average.weights,
+            "best": self.state.best,
+            "optimizer": optimizer_tensors(self.optimizer),
+        }
+        tensors = {f"{part}.{name}": each for part, items in parts.items() for name, each in items.items()}
+        names = ("epoch", "best_epoch", "best_score", "seconds", "history")
+        state = {name: getattr(self.state, name) for name in names}
+        beside = {"seed": self.seed, "averaged": self.average.count, "strategies": self.strategies.state()}
+        write_checkpoint(path, Checkpoint(tensors, {"run": state, **beside}))
+
+    def resume(self, path: Path | None) -> None:
+        """Go on from a checkpoint if there is a whole one of this run."""
+        found = read_checkpoint(path) if path is not None else None
+        if found is None or found.state.get("seed") != self.seed:
+            return
+        for part, known in (("model", trainable_state(self.model)), ("strategies", self.strategies.state_dict())):
+            if {n: t.shape for n, t in found.part(part).items()} != {n: t.shape for n, t in known.items()}:
+                return
+        self.model.load_state_dict(found.part("model"), strict=False)
+        self.strategies.load_state_dict(found.part("strategies"))
+        self.strategies.restore(found.state["strategies"])
+        self.average.count = found.state["averaged"]
+        self.average.weights = {name: each.to(self.device) for name, each in found.part("average").items()}
+        load_optimizer(self.optimizer, found.part("optimizer"))
+        self.state = State(**found.state["run"], best=found.part("best"))
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the state a run changes: trained parameters and buffers, without frozen weights."""
+    frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
+    return {name: each for name, each in model.state_dict().items() if name not in frozen}
+
+
+def make_criterion(store: Store, training: TrainingConfig, rows: Rows, device: torch.device) -> Criterion:
+    """Return the loss of a run; class weights say how rare positives (or classes) are in the train split."""
+    task, targets = store.task, store.cohort.targets[rows]
+    weight = None
+    if training.class_weights and task.kind == "multiclass":
+        counts = np.bincount(targets.astype(np.int64), minlength=task.outputs).clip(min=1)
+        weight = len(rows) / (task.outputs * counts)
+    elif training.class_weights and task.kind != "regression":
+        positives = targets.reshape(len(rows), -1).sum(0).clip(min=1)
+        weight = (len(rows) - positives).clip(min=1) / positives
+    tensor = None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=device)
+    return Criterion(task, tensor, training.label_smoothing, training.focal_gamma)
+
+
+def _mix(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed % 2**63, epoch]).generate_state(1)[0])
