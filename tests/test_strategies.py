@@ -251,6 +251,7 @@ def test_alignment_is_low_where_modalities_of_a_patient_agree() -> None:
 # --- weights by hand ---
 
 
+@torch.no_grad()
 def test_averages_by_hand() -> None:
     model = nn.Linear(1, 1, bias=False)
     ema, swa = WeightAverage("ema", 0.5, 0), WeightAverage("swa", 0.5, 2)
