@@ -107,7 +107,13 @@ KNOWLEDGE = Knowledge(
 EVENTS = [
     events(("SEX//F", 0, None), ("ICD//E11.9", 400, None), ("LAB//glucose", 2, 180.0), ("LAB//glucose", 0.5, 90.0)),
     events(("ICD//I10", 30, None)),
-    events(("SEX//M", 0, None), ("DRUG//metformin", 9, 500.0), ("LAB//glucose", 3, np.inf), ("ICD//I10", 1, None)),
+    events(
+        ("SEX//M", 0, None),
+        ("DRUG//metformin", 9, 500.0),
+        ("LAB//glucose", 3, np.inf),
+        ("ICD//I10", 1, None),
+        ("DRUG//metformin", 1, 250.0),
+    ),
     events(*[("LAB//glucose", 20.0 - i, 90.0 + 7 * i) for i in range(20)], ("ICD//E11.2", 0.1, None)),
 ]
 NOTES = [

@@ -1,10 +1,42 @@
 """Coded events: diagnoses, drugs, laboratory values, vital signs, static facts."""
 
 from encoders.codes.bag import CodeBag
+from encoders.codes.descriptions import DescriptionTransformer
+from encoders.codes.digits import DigitTransformer
 from encoders.codes.gru import CodeGRU
+from encoders.codes.hierarchy import VisitTransformer
+from encoders.codes.mamba import CodeMamba
+from encoders.codes.retain import Retain
+from encoders.codes.stagenet import StageNet
+from encoders.codes.tlstm import TimeAwareLSTM
 from encoders.codes.transformer import CodeTransformer
 from encoders.codes.vocabulary import CodeInputs, CodeVocabulary
 
-CODES: dict[str, type] = {"bag": CodeBag, "gru": CodeGRU, "transformer": CodeTransformer}
+CODES: dict[str, type] = {
+    "bag": CodeBag,
+    "gru": CodeGRU,
+    "tlstm": TimeAwareLSTM,
+    "retain": Retain,
+    "stagenet": StageNet,
+    "transformer": CodeTransformer,
+    "visits": VisitTransformer,
+    "mamba": CodeMamba,
+    "descriptions": DescriptionTransformer,
+    "digits": DigitTransformer,
+}
 
-__all__ = ["CODES", "CodeBag", "CodeGRU", "CodeInputs", "CodeTransformer", "CodeVocabulary"]
+__all__ = [
+    "CODES",
+    "CodeBag",
+    "CodeGRU",
+    "CodeInputs",
+    "CodeMamba",
+    "CodeTransformer",
+    "CodeVocabulary",
+    "DescriptionTransformer",
+    "DigitTransformer",
+    "Retain",
+    "StageNet",
+    "TimeAwareLSTM",
+    "VisitTransformer",
+]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-import torch
 from torch import nn
 
 from encoders.codes.embedding import EventEmbedding
+from encoders.codes.visits import mean_by_visit
 from encoders.codes.vocabulary import CodeInputs, CodeVocabulary
 from fusion.component import Float, Int
 from fusion.tokens import Tokens
@@ -44,13 +44,10 @@ class CodeGRU(nn.Module):
 
     def forward(self, inputs: CodeInputs) -> Tokens:
         """Run over each patient's events."""
-        values = self.embed(inputs).masked_fill(~inputs.mask.unsqueeze(-1), 0.0)
         counts = inputs.mask.sum(1, keepdim=True)
         size = (counts + self.steps - 1).div(self.steps, rounding_mode="floor").clamp(min=1)  # events a group
-        steps = min(self.steps, values.shape[1])
-        group = (inputs.mask.cumsum(1) - 1).clamp(min=0).div(size, rounding_mode="floor").clamp(max=steps - 1)
-        summed = values.new_zeros(len(values), steps, values.shape[-1])
-        summed = summed.scatter_add(1, group.unsqueeze(-1).expand_as(values), values)
-        filled = torch.zeros_like(summed[..., 0]).scatter_add(1, group, inputs.mask.to(values.dtype))
-        states, _ = self.recur(self.drop(self.norm(summed / filled.clamp(min=1).unsqueeze(-1))))
-        return Tokens(states, filled > 0)
+        slots = min(self.steps, inputs.mask.shape[1])
+        group = (inputs.mask.cumsum(1) - 1).clamp(min=0).div(size, rounding_mode="floor").clamp(max=slots - 1)
+        means, mask = mean_by_visit(self.embed(inputs), inputs.mask, group, slots)
+        states, _ = self.recur(self.drop(self.norm(means)))
+        return Tokens(states, mask)

@@ -98,17 +98,20 @@ class CodeVocabulary:
 
     def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
         """Number and standardise a record's events, the most recent ones where there are too many."""
-        events = record.codes
-        if not len(events.codes):
+        if not len(record.codes.codes):
             return None
-        numbers = np.array([self.number.get(code, UNKNOWN) for code in events.codes], np.int32)
-        kept = self._kept(events, numbers)
-        numbers, days, raw = numbers[kept], events.days[kept], events.values[kept]
+        numbers, days, raw = self.select(record.codes)
         center, scale = self._scales
         has_value = np.isfinite(raw) & (numbers != UNKNOWN)
         standard = (np.where(has_value, raw, 0.0) - center[numbers]) / scale[numbers]
         values = np.where(has_value, np.clip(standard, -5.0, 5.0), 0.0).astype(np.float32)
         return {"codes": numbers, "days": days.astype(np.float32), "values": values, "has_value": has_value}
+
+    def select(self, events: CodeEvents) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Number events and choose among them. Shape: numbers, days and raw values, each (N,)."""
+        numbers = np.array([self.number.get(code, UNKNOWN) for code in events.codes], np.int32)
+        kept = self._kept(events, numbers)
+        return numbers[kept], events.days[kept], events.values[kept]
 
     def _kept(self, events: CodeEvents, numbers: NDArray[np.int32]) -> NDArray[np.int64]:
         """Choose events: the last of each code a bin, then the static facts and the most recent of the rest."""
