@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,16 +13,18 @@ import numpy as np
 
 from experiments.comparison import Comparison, compare_predictions
 from experiments.config import Config, ExperimentConfig, TrainingConfig, parse_config
+from experiments.contenders import Contender, Subject, chosen, contenders
+from experiments.controls import CONTROLS
+from experiments.controls import plan as control_plan
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
-from experiments.feeding import check_architecture, preparations
+from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
-from experiments.objective import trial_training
 from experiments.plots import forest_png
 from experiments.train import selection_metric, train
 from experiments.whole import whole_file
 from experiments.workspace import code_fingerprint, git_commit, open_store
-from fusion import FUSIONS, Architecture, Spec, UsageError
+from fusion import Architecture, UsageError
 
 if TYPE_CHECKING:
     from experiments.tracking.runs import Connection
@@ -51,17 +52,18 @@ def compare_config(
     subject = chosen(config)
     folder = config.runs / config.name / "compare"
     store = open_store(config, progress=progress)
-    strategies = strategies_of(subject.architecture, subject.preferred)
-    store.prepare(list(preparations(subject.architecture, config.data.preprocess).values()), progress=progress)
+    strategies = contenders(subject, controls=config.compare.controls)
+    plans = list(preparations(subject.architecture, config.data.preprocess).values())
+    store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
     count = seeds or config.compare.seeds
+    shared = {
+        "config": config.model_dump(mode="json"),
+        "training": subject.training.model_dump(),
+        "folder": str(folder / "predictions"),
+    }
     jobs = [
-        {
-            "config": config.model_dump(mode="json"),
-            "architecture": each.to_dict(),
-            "training": subject.training.model_dump(),
-        }
-        | {"seed": _FRESH + seed, "folder": str(folder / "predictions")}
-        for _, each in strategies.values()
+        {**shared, "contender": _plain(each), "seed": _FRESH + seed}
+        for each in strategies.values()
         for seed in range(count)
     ]
     found = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
@@ -70,93 +72,49 @@ def compare_config(
     return comparison, folder
 
 
-@dataclass(frozen=True)
-class Subject:
-    """What is compared: encoders, fusion and settings; the architecture a search preferred; remarks for the reader."""
-
-    architecture: Architecture
-    training: TrainingConfig
-    preferred: Architecture | None = None
-    remarks: tuple[str, ...] = ()
-
-
-def chosen(config: Config) -> Subject:
-    """Return what is compared.
-
-    That is an experiment's own architecture, or the best trial's of a study; a modality that the best trial left out
-    has the encoder of the best trial that used it, because a comparison of fusions is about all modalities.
-    """
-    if isinstance(config, ExperimentConfig):
-        architecture = config.model.architecture()
-        check_architecture(architecture)
-        return Subject(architecture, config.training)
-    from experiments.studies import finalists, load_study
-
-    ranked = finalists(load_study(config))
-    if not ranked:
-        raise UsageError(
-            f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status"
-        )
-    best = ranked[0][1]
-    encoders, remarks = {}, []
-    for modality in config.space.encoders:
-        trial, candidate = next((each for each in ranked if modality in each[1].architecture.encoders), (None, None))
-        if trial is None or candidate is None:
-            remarks.append(f"no finished trial used {modality}: it is not compared")
-            continue
-        encoders[modality] = candidate.architecture.encoders[modality]
-        if modality not in best.architecture.encoders:
-            remarks.append(f"the best trial left {modality} out: compared with the encoder of trial {trial.number}")
-    architecture = Architecture(encoders, best.architecture.fusion, best.architecture.dim)
-    return Subject(architecture, trial_training(config.training, best), best.architecture, tuple(remarks))
-
-
-def strategies_of(
-    architecture: Architecture, preferred: Architecture | None = None
-) -> dict[str, tuple[str, Architecture]]:
-    """Return kind and architecture of every strategy: all fusions of the same encoders, and each modality alone.
-
-    The fusion that was found keeps its hyperparameters; the others have their defaults. What the search preferred is
-    a strategy of its own where it fuses some of the modalities only.
-    """
-    found = {}
-    if len(architecture.encoders) > 1:
-        for name in FUSIONS:
-            spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
-            found[name] = ("fusion", Architecture(architecture.encoders, spec, architecture.dim))
-    if preferred is not None and 1 < len(preferred.encoders) < len(architecture.encoders):
-        found[f"{preferred.fusion.name} of {' + '.join(preferred.encoders)}"] = ("fusion", preferred)
-    for modality, encoder in architecture.encoders.items():
-        alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
-        found[modality] = ("modality", alone)
-    return found
-
-
 def run_job(settings: Mapping[str, Any]) -> str:
-    """Train one strategy with one seed, predict the held-out split and return the file with the predictions."""
+    """Train one contender with one seed, predict the held-out split and return the file with the predictions."""
     config = parse_config(settings["config"])
     store = open_store(config)
     key = json.dumps(
-        [settings["architecture"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True
+        [settings["contender"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True
     )
     parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
     path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
     if path.is_file():
         return str(path)
-    architecture = Architecture.from_dict(settings["architecture"])
-    training = TrainingConfig.model_validate(settings["training"])
-    fit = train(architecture, store, training, settings["seed"], preprocess=config.data.preprocess)
-    found = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
+    training, seed = TrainingConfig.model_validate(settings["training"]), settings["seed"]
+    control = settings["contender"]["control"]
+    if control is not None:
+        fit = CONTROLS[control](store, selection_metric(store.task, training), seed)
+        found: dict[str, Any] = {"predictions": fit.predictions, "trees": fit.trees}
+        found |= {"tuning": fit.score, "seconds": fit.seconds}
+    else:
+        found = _train(Architecture.from_dict(settings["contender"]["architecture"]), store, training, seed, config)
     with whole_file(path) as temporary:
-        np.savez(temporary, predictions=found, tuning=fit.score, parameters=fit.parameters, seconds=fit.seconds)
+        np.savez(temporary, **found)
     return str(path)
+
+
+def _train(
+    architecture: Architecture, store: Store, training: TrainingConfig, seed: int, config: Config
+) -> dict[str, Any]:
+    fit = train(architecture, store, training, seed, preprocess=config.data.preprocess)
+    found = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
+    return {"predictions": found, "tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+
+
+def _plain(contender: Contender) -> dict[str, Any]:
+    """Return a contender as plain data for a worker process."""
+    architecture = contender.architecture.to_dict() if contender.architecture is not None else None
+    return {"architecture": architecture, "control": contender.control}
 
 
 def _compare(
     config: Config,
     store: Store,
     subject: Subject,
-    strategies: Mapping[str, tuple[str, Architecture]],
+    strategies: Mapping[str, Contender],
     found: Sequence[str | JobFailure],
     count: int,
 ) -> Comparison:
@@ -178,7 +136,7 @@ def _compare(
         store.cohort.targets[rows],
         store.cohort.subject_ids[rows],
         predictions,
-        {name: kind for name, (kind, _) in strategies.items()},
+        {name: each.kind for name, each in strategies.items()},
         metric=selection_metric(store.task, subject.training),
         resamples=config.compare.resamples,
         seed=config.seed,

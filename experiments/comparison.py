@@ -18,6 +18,8 @@ from experiments.metrics import Metric, default_metric, metric_name, metrics_for
 from fusion import Task
 
 Array = NDArray[Any]
+KINDS = ("fusion", "modality", "control")
+"""What a strategy is: a fusion of modalities, one modality alone, or a control that is no network."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,13 @@ class Row:
     high: float
     seed_sd: float
     seeds: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """What the strategy is called in tables and pictures."""
+        return {"modality": f"{self.strategy} only", "control": f"{self.strategy} (control)"}.get(
+            self.kind, self.strategy
+        )
 
 
 @dataclass(frozen=True)
@@ -71,20 +80,28 @@ class Comparison:
         return next((row for row in self.ranking() if row.kind == kind), None)
 
     def verdict(self) -> str:
-        """Say in a sentence what the primary metric shows, and what it does not."""
-        fusion, single = self.best("fusion"), self.best("modality")
+        """Say in a sentence or two what the primary metric shows, and what it does not."""
+        fusion, single, control = self.best("fusion"), self.best("modality"), self.best("control")
         if fusion is None or single is None:
             return "nothing to compare"
-        pair = next((d for d in self.differences if {d.first, d.second} == {fusion.strategy, single.strategy}), None)
         first = f"best fusion: {fusion.strategy}, {metric_name(self.metric)} {_with_interval(fusion)}; "
         second = f"best single modality: {single.strategy}, {_with_interval(single)}; "
+        text = first + second + self._gap(fusion, single)
+        if control is not None:
+            gap = self._gap(fusion, control)
+            text += f". Control {control.strategy}, {_with_interval(control)}{'; ' if gap else ''}{gap}"
+        return text
+
+    def _gap(self, first: Row, second: Row) -> str:
+        """Say by how much the first strategy differs from the second, and whether that is shown."""
+        pair = next((d for d in self.differences if {d.first, d.second} == {first.strategy, second.strategy}), None)
         if pair is None:
-            return first + second
-        sign = 1 if pair.first == fusion.strategy else -1
+            return ""
+        sign = 1 if pair.first == first.strategy else -1
         low, high = sorted((sign * pair.low, sign * pair.high))
         text = f"difference {sign * pair.value:+.3f} ({low:+.3f} to {high:+.3f}, Holm p {pair.p_holm:.3f})"
         shown = low > 0 or high < 0
-        return first + second + text + ("" if shown and pair.p_holm < 0.05 else ": no difference shown")
+        return text + ("" if shown and pair.p_holm < 0.05 else ": no difference shown")
 
     def to_csv(self) -> str:
         """Return the rows as CSV."""
@@ -120,7 +137,7 @@ class Comparison:
         table = Table("strategy", *map(metric_name, names), title=self.about.get("title"))
         for ranked in self.ranking():
             cells = {row.metric: row for row in self.rows if row.strategy == ranked.strategy}
-            label = ranked.strategy if ranked.kind == "fusion" else f"[dim]{ranked.strategy} only[/dim]"
+            label = ranked.label if ranked.kind == "fusion" else f"[dim]{ranked.label}[/dim]"
             table.add_row(label, *(_in_two_lines(cells[name]) if name in cells else "" for name in names))
         gaps = Table("first", "second", f"difference in {metric_name(self.metric)}", "p", "p (Holm)")
         for each in self.differences:
@@ -193,9 +210,8 @@ def _differences(
 ) -> list[Difference]:
     order = sorted(values, key=lambda name: values[name], reverse=metric.higher_is_better)
     pairs = [(order[0], other) for other in order[1:]]
-    tops = [next((name for name in order if kinds[name] == kind), None) for kind in ("fusion", "modality")]
-    if None not in tops and order[0] not in tops[:1]:
-        pairs.append((str(tops[0]), str(tops[1])))
+    tops = {kind: next((name for name in order if kinds[name] == kind), None) for kind in KINDS}
+    pairs += [(tops["fusion"], other) for kind, other in tops.items() if kind != "fusion" and tops["fusion"] and other]
     pairs = [pair for i, pair in enumerate(pairs) if {*pair} not in [{*other} for other in pairs[:i]]]
     gaps = [distributions[first] - distributions[second] for first, second in pairs]
     p_values = [two_sided_p(gap) for gap in gaps]

@@ -108,8 +108,10 @@ class SearchConfig(_Strict):
 
 
 class CompareConfig(_Strict):
-    """How strategies are compared on the held-out split."""
+    """How strategies are compared on the held-out split; without `fusions`, those of the study's space."""
 
+    fusions: Annotated[list[str], Field(min_length=1)] | None = None
+    controls: bool = True
     seeds: Annotated[int, Field(ge=1)] = 3
     resamples: Annotated[int, Field(ge=100)] = 1000
 

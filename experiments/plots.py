@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from experiments.comparison import KINDS
 from experiments.metrics import auroc, metric_name
 
 if TYPE_CHECKING:
@@ -28,10 +29,11 @@ _STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 def forest_png(comparison: Comparison, reference: float | None = None, reference_label: str = "") -> bytes:
     """Draw each strategy's value, interval and seeds; `reference` marks, say, the best possible value."""
     rows = list(reversed(comparison.ranking()))
+    colours = dict(zip(KINDS, COLOURS, strict=False))
     figure = Figure(figsize=(8, 1.1 + 0.45 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        colour = COLOURS[0] if row.kind == "fusion" else COLOURS[1]
+        colour = colours.get(row.kind, GREY)
         axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="round", zorder=2)
         below = [place - 0.24] * len(row.seeds)
         axes.plot(row.seeds, below, "o", color=colour, alpha=0.55, markersize=3.5, markeredgewidth=0, zorder=3)
@@ -41,7 +43,7 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
         axes.annotate(
             label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color="#222222"
         )
-    axes.set_yticks(range(len(rows)), [_named(row.strategy, row.kind) for row in rows], **_STYLE)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], **_STYLE)
     if comparison.metric.startswith("auroc"):
         axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
         axes.annotate(" chance", (0.5, -0.55), color=GREY, fontsize=9, va="bottom")
@@ -52,9 +54,10 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
     axes.set_xlabel(
         f"{metric_name(comparison.metric)} on held-out patients, 95% interval; small dots are seeds", **_STYLE
     )
-    for kind, colour in (("fusion", COLOURS[0]), ("single modality", COLOURS[1])):
-        axes.plot([], [], "o-", color=colour, label=kind)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
+    for kind, colour in colours.items():
+        if any(row.kind == kind for row in rows):
+            axes.plot([], [], "o-", color=colour, label={"modality": "single modality"}.get(kind, kind))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
     return _png(figure, axes)
 
 
@@ -218,10 +221,6 @@ def _png(figure: Figure, axes: Any) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def _named(strategy: str, kind: str) -> str:
-    return strategy if kind == "fusion" else f"{strategy} only"
 
 
 def _component(spec: Mapping[str, Any]) -> str:

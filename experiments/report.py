@@ -53,7 +53,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
     metrics = list(dict.fromkeys(row.metric for row in comparison.rows))
     cells = {(row.strategy, row.metric): row for row in comparison.rows}
     rows = [
-        [row.strategy if row.kind == "fusion" else f"{row.strategy} only"]
+        [row.label]
         + [_interval(cells.get((row.strategy, metric))) for metric in metrics]
         + [f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if len(row.seeds) > 1 else "one seed"]
         for row in comparison.ranking()

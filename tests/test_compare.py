@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from experiments import comparing
-from experiments.comparing import chosen, compare_config, strategies_of
+from experiments.comparing import compare_config
 from experiments.comparison import Comparison, compare_predictions, evaluate_predictions
-from experiments.config import Config, StudyConfig, parse_config
+from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
+from experiments.contenders import Contender, Subject, chosen, contenders
 from experiments.jobs import JobFailure
 from experiments.metrics import METRICS, metrics_for
 from experiments.studies import study_spec
@@ -170,26 +171,39 @@ def test_json_is_strict_also_where_a_metric_is_not_defined() -> None:
     assert next(row for row in rows if row["metric"] == "auroc")["value"] is None
 
 
-def test_strategies_are_every_fusion_and_each_modality_alone() -> None:
+def subject(architecture: Architecture, *fusions: str, preferred: Architecture | None = None) -> Subject:
+    return Subject(architecture, TrainingConfig(), fusions or tuple(FUSIONS), preferred)
+
+
+def test_contenders_are_the_fusions_each_modality_alone_and_a_control() -> None:
     encoders = {"codes": Spec("bag"), "notes": Spec("bag")}
-    found = strategies_of(Architecture(encoders, Spec("late", {"dropout": 0.3}), 32))
-    assert [name for name, (kind, _) in found.items() if kind == "fusion"] == list(FUSIONS)
-    assert [name for name, (kind, _) in found.items() if kind == "modality"] == ["codes", "notes"]
-    assert found["late"][1].fusion.params == {"dropout": 0.3}  # what was found keeps its settings
-    assert found["early"][1].fusion.params == {}
-    assert all(each.encoders == encoders for kind, each in found.values() if kind == "fusion")
-    assert found["notes"][1].encoders == {"notes": Spec("bag")}
+    whole = subject(Architecture(encoders, Spec("late", {"dropout": 0.3}), 32))
+    found = contenders(whole)
+    assert [name for name, each in found.items() if each.kind == "fusion"] == list(FUSIONS)
+    assert [name for name, each in found.items() if each.kind == "modality"] == ["codes", "notes"]
+    assert found["boosted_counts"] == Contender("control", control="boosted_counts")
+    fused = {name: each.architecture for name, each in found.items() if each.architecture is not None}
+    assert fused["late"].fusion.params == {"dropout": 0.3}  # what was found keeps its settings
+    assert fused["early"].fusion.params == {}
+    assert all(fused[name].encoders == encoders for name in FUSIONS)
+    assert fused["notes"].encoders == {"notes": Spec("bag")}
+    assert found.keys() - contenders(whole, controls=False).keys() == {"boosted_counts"}
 
 
-def test_what_a_search_preferred_is_a_strategy_of_its_own_where_it_fuses_only_some() -> None:
+def test_only_the_named_fusions_take_part_and_always_the_one_that_was_found() -> None:
+    encoders = {"notes": Spec("bag"), "images": Spec("conv")}
+    found = contenders(subject(Architecture(encoders, Spec("late")), "early", "sum"))
+    assert list(found) == ["early", "sum", "late", "notes", "images"]  # no control: nobody reads coded events
+
+
+def test_what_a_search_preferred_is_a_contender_of_its_own_where_it_fuses_only_some() -> None:
     encoders = {"codes": Spec("bag"), "notes": Spec("bag"), "images": Spec("conv")}
     whole = Architecture(encoders, Spec("late"), 32)
     some = Architecture({"codes": Spec("bag"), "images": Spec("conv")}, Spec("early", {"layers": 1}), 32)
-    found = strategies_of(whole, some)
-    assert found["early of codes + images"] == ("fusion", some)
-    assert len(strategies_of(whole, whole)) == len(
-        strategies_of(whole, Architecture({"codes": Spec("bag")}, Spec("late")))
-    )
+    found = contenders(subject(whole, preferred=some))
+    assert found["early of codes + images"] == Contender("fusion", some)
+    alone = Architecture({"codes": Spec("bag")}, Spec("late"))
+    assert contenders(subject(whole, preferred=whole)) == contenders(subject(whole, preferred=alone))
 
 
 def finished(study: optuna.Study, score: float, encoders: dict[str, Any]) -> None:
@@ -233,7 +247,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
             "runs": str(folder / "runs"),
             "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
             "training": {"epochs": 1},
-            "compare": {"seeds": 2, "resamples": 100},
+            "compare": {"seeds": 2, "resamples": 100, "fusions": ["early", "late", "gated"]},
             "tracking": {"enabled": False},
             "model": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": "late", "dim": 8},
         }
@@ -250,19 +264,20 @@ def test_a_comparison_runs_writes_everything_and_does_nothing_twice(
 ) -> None:
     monkeypatch.setattr(comparing, "run_jobs", here)
     found, folder = compare_config(tiny, progress=False)
-    assert {row.strategy for row in found.rows} == {*FUSIONS, "codes", "notes"}
+    assert {row.strategy for row in found.rows} == {"early", "late", "gated", "codes", "notes", "boosted_counts"}
     assert all(len(row.seeds) == 2 for row in found.rows)
     assert found.about["seeds"] == 2
     for ending in ("csv", "json", "png", "html"):
         assert (folder / f"comparison.{ending}").stat().st_size > 0
     assert not list(folder.rglob("*.tmp*"))
     jobs = sorted((folder / "predictions").glob("*.npz"))
-    assert len(jobs) == 2 * (len(FUSIONS) + 2)
+    assert len(jobs) == 2 * 6
 
     def train_again(*_: Any, **__: Any) -> None:
         raise AssertionError("a run that was done before was trained again")
 
     monkeypatch.setattr(comparing, "train", train_again)
+    monkeypatch.setattr(comparing, "CONTROLS", {"boosted_counts": train_again})
     again, _ = compare_config(tiny, progress=False)
     assert again.to_json() == found.to_json()
 
@@ -273,7 +288,7 @@ def test_a_failed_run_is_reported_and_the_others_are_compared(tiny: Config, monk
 
     monkeypatch.setattr(comparing, "run_jobs", one_fails)
     found, folder = compare_config(tiny, progress=False)
-    first = next(iter(FUSIONS))
+    first = "early"
     assert f"{first}: 1 of 2 runs failed (its process died)" in found.about["warnings"]
     assert {len(row.seeds) for row in found.rows if row.strategy == first} == {1}
     assert "1 of 2 runs failed" in (folder / "comparison.html").read_text(encoding="utf-8")
@@ -299,9 +314,27 @@ def test_only_fusion_can_be_compared_by(tiny: Config) -> None:
         compare_config(tiny, by="colour")
 
 
+def test_a_fusion_that_does_not_exist_names_the_nearest(tiny: Config) -> None:
+    wrong = tiny.model_copy(update={"compare": tiny.compare.model_copy(update={"fusions": ["gatd"]})})
+    with pytest.raises(UsageError, match="compare.fusions: unknown component 'gatd'; did you mean 'gated'?"):
+        chosen(wrong)
+
+
+def test_the_verdict_names_the_control_and_the_difference_to_it() -> None:
+    target, hidden = patients()
+    predictions = {"late": noisy(hidden, 2.0), "codes": noisy(hidden, 4.0), "trees": noisy(hidden, 0.1)}
+    kinds = {"late": "fusion", "codes": "modality", "trees": "control"}
+    found = compare_predictions(BINARY, target, np.arange(300), predictions, kinds, resamples=300)
+    gap = next(each for each in found.differences if {each.first, each.second} == {"late", "trees"})
+    assert (gap.first, gap.low > 0) == ("trees", True)
+    said = found.verdict().partition(". Control trees, ")[2]
+    assert f"difference {-gap.value:+.3f}" in said
+    assert "no difference shown" not in said
+
+
 def test_one_modality_has_nothing_to_fuse() -> None:
-    found = strategies_of(Architecture({"codes": Spec("bag")}, Spec("late"), 8))
-    assert list(found) == ["codes"]
+    found = contenders(subject(Architecture({"codes": Spec("bag")}, Spec("late"), 8)))
+    assert list(found) == ["codes", "boosted_counts"]
 
 
 def test_the_terminal_shows_failure_reasons_with_brackets_as_they_are() -> None:

@@ -1,0 +1,102 @@
+"""What a comparison compares: every fusion of the same encoders, each modality alone, and controls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from experiments.config import Config, ExperimentConfig, TrainingConfig
+from experiments.controls import CONTROLS
+from experiments.feeding import check_architecture
+from experiments.objective import trial_training
+from fusion import FUSIONS, Architecture, Spec, UsageError
+from fusion.component import find
+
+Kind = Literal["fusion", "modality", "control"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of a comparison: an architecture, or the name of a control that is no network."""
+
+    kind: Kind
+    architecture: Architecture | None = None
+    control: str | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is compared: encoders, fusion and settings; the architecture a search preferred; remarks for the reader."""
+
+    architecture: Architecture
+    training: TrainingConfig
+    fusions: tuple[str, ...]
+    preferred: Architecture | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def chosen(config: Config) -> Subject:
+    """Return what is compared.
+
+    That is an experiment's own architecture, or the best trial's of a study; a modality that the best trial left out
+    has the encoder of the best trial that used it, because a comparison of fusions is about all modalities. The
+    fusions are those that `compare.fusions` names, or else those of the study's space, or all for an experiment.
+
+    Raises:
+        UsageError: the study has no finished trial, or there is no such fusion.
+    """
+    if isinstance(config, ExperimentConfig):
+        architecture = config.model.architecture()
+        check_architecture(architecture)
+        return Subject(architecture, config.training, _fusions(config, list(FUSIONS)))
+    from experiments.studies import finalists, load_study, study_space
+
+    fusions = _fusions(config, list(study_space(config).fusion))
+    ranked = finalists(load_study(config))
+    if not ranked:
+        raise UsageError(
+            f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status"
+        )
+    best = ranked[0][1]
+    encoders, remarks = {}, []
+    for modality in config.space.encoders:
+        trial, candidate = next((each for each in ranked if modality in each[1].architecture.encoders), (None, None))
+        if trial is None or candidate is None:
+            remarks.append(f"no finished trial used {modality}: it is not compared")
+            continue
+        encoders[modality] = candidate.architecture.encoders[modality]
+        if modality not in best.architecture.encoders:
+            remarks.append(f"the best trial left {modality} out: compared with the encoder of trial {trial.number}")
+    architecture = Architecture(encoders, best.architecture.fusion, best.architecture.dim)
+    training = trial_training(config.training, best)
+    return Subject(architecture, training, fusions, best.architecture, tuple(remarks))
+
+
+def contenders(subject: Subject, *, controls: bool = True) -> dict[str, Contender]:
+    """Return every contender by name: fusions of the same encoders, each modality alone, and controls.
+
+    The fusion that was found keeps its hyperparameters; the others have their defaults. What the search preferred is
+    a contender of its own where it fuses some of the modalities only. Controls read coded events, so they take part
+    where the comparison has them.
+    """
+    architecture, preferred = subject.architecture, subject.preferred
+    found: dict[str, Contender] = {}
+    if len(architecture.encoders) > 1:
+        for name in dict.fromkeys([*subject.fusions, architecture.fusion.name]):
+            spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
+            found[name] = Contender("fusion", Architecture(architecture.encoders, spec, architecture.dim))
+    if preferred is not None and 1 < len(preferred.encoders) < len(architecture.encoders):
+        found[f"{preferred.fusion.name} of {' + '.join(preferred.encoders)}"] = Contender("fusion", preferred)
+    for modality, encoder in architecture.encoders.items():
+        alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
+        found[modality] = Contender("modality", alone)
+    if controls and "codes" in architecture.encoders:
+        found |= {name: Contender("control", control=name) for name in CONTROLS}
+    return found
+
+
+def _fusions(config: Config, otherwise: list[str]) -> tuple[str, ...]:
+    names = config.compare.fusions or otherwise
+    for name in names:
+        find(FUSIONS, Spec(name), "compare.fusions")
+    return tuple(names)
