@@ -6,6 +6,7 @@ from encoders.codes.digits import DigitTransformer
 from encoders.codes.gru import CodeGRU
 from encoders.codes.hierarchy import VisitTransformer
 from encoders.codes.mamba import CodeMamba
+from encoders.codes.pseudo_notes import PseudoNotes, PseudoNoteTransformer
 from encoders.codes.retain import Retain
 from encoders.codes.stagenet import StageNet
 from encoders.codes.tlstm import TimeAwareLSTM
@@ -23,6 +24,7 @@ CODES: dict[str, type] = {
     "mamba": CodeMamba,
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
+    "pseudo_notes": PseudoNoteTransformer,
 }
 
 __all__ = [
@@ -35,6 +37,8 @@ __all__ = [
     "CodeVocabulary",
     "DescriptionTransformer",
     "DigitTransformer",
+    "PseudoNoteTransformer",
+    "PseudoNotes",
     "Retain",
     "StageNet",
     "TimeAwareLSTM",

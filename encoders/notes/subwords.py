@@ -17,14 +17,21 @@ from encoders.packed import Packed
 from encoders.records import Knowledge, Record
 from fusion.component import UsageError
 
+_LEAST = 3  # two marks and a word
+
 
 @dataclass(frozen=True)
 class Subwords:
-    """Numbers subwords; tokenizer and configuration are kept as JSON, so a saved model needs no folder and no hub."""
+    """Numbers subwords; tokenizer and configuration are kept as JSON, so a saved model needs no folder and no hub.
+
+    Where `max_tokens` is more than the model reads at once, the text is laid out in windows of `window` subwords, each
+    between marks of its own.
+    """
 
     model: str
     tokenizer: str
     config: str
+    window: int
     max_tokens: int = 256
     opening: int = 0
     closing: int = 0
@@ -40,26 +47,31 @@ class Subwords:
     ) -> Self:
         """Load the tokenizer of a model by its id or folder; `max_tokens` is 256, or fewer where it can read no more.
 
+        More than the model can read at once is read in windows.
+
         Raises:
-            UsageError: there is no such model, it has no fast tokenizer, or fewer positions than `max_tokens`.
+            UsageError: there is no such model, it has no fast tokenizer, or no room for a word between two marks.
         """
         found = load_pretrained("AutoTokenizer", model)
         if not getattr(found, "is_fast", False):
-            raise UsageError(f"notes.pretrained: {model} has no fast tokenizer; choose a model that has one")
+            raise UsageError(f"{model} has no fast tokenizer; choose a model that has one")
         opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
         closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
         config = load_pretrained("AutoConfig", model)
-        # the tokenizer's own figure allows for positions that some models keep for padding
-        places = [getattr(config, "max_position_embeddings", None), found.model_max_length]
-        most = min((int(n) for n in places if n and n > 0), default=256)
+        most = _positions(config, found)
         max_tokens = min(256, most) if max_tokens is None else max_tokens
-        at_least("max_tokens", max_tokens, 3)
-        if max_tokens > most:
-            raise UsageError(
-                f"notes.pretrained: max_tokens ({max_tokens}) must be at most {most}, what {model} can read"
-            )
-        text = config.to_json_string(use_diff=False)
-        return cls(model, found.backend_tokenizer.to_str(), text, max_tokens, opening or 0, closing or opening or 0)
+        at_least("max_tokens", max_tokens, _LEAST)
+        if most < _LEAST:
+            raise UsageError(f"{model} reads {most} tokens at once; two marks and a word need {_LEAST}")
+        return cls(
+            model,
+            found.backend_tokenizer.to_str(),
+            config.to_json_string(use_diff=False),
+            min(most, max_tokens),
+            max_tokens,
+            opening or 0,
+            closing or opening or 0,
+        )
 
     @cached_property
     def _cut(self) -> Any:
@@ -75,11 +87,11 @@ class Subwords:
         return {"ids": (np.dtype(np.int32), ()), "days": (np.dtype(np.float32), ())}
 
     def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
-        """Cut all notes, the most recent kept where there are too many, between the opening and closing mark."""
+        """Cut all notes, the most recent kept where there are too many, between opening and closing marks."""
         ids: list[int] = []
         days: list[float] = []
         for note in reversed(record.notes):
-            room = self.max_tokens - 2 - len(ids)
+            room = self.room - len(ids)
             if room < 1:
                 break
             mine = self._cut.encode(note.text, add_special_tokens=False).ids[:room]
@@ -87,8 +99,24 @@ class Subwords:
             days[:0] = [note.days] * len(mine)
         if not ids:
             return None
-        ids, days = [self.opening, *ids, self.closing], [days[0], *days, days[-1]]
+        ids, days = self._mark(ids, days)
         return {"ids": np.array(ids, np.int32), "days": np.array(days, np.float32)}
+
+    @property
+    def room(self) -> int:
+        """How many subwords are kept beside the marks of every window."""
+        whole, rest = divmod(self.max_tokens, self.window)
+        return whole * (self.window - 2) + max(0, rest - 2)
+
+    def _mark(self, ids: list[int], days: list[float]) -> tuple[list[int], list[float]]:
+        """Put marks around what each window holds; a mark has the time of the subword beside it."""
+        marked: list[int] = []
+        times: list[float] = []
+        for start in range(0, len(ids), self.window - 2):
+            mine, when = ids[start : start + self.window - 2], days[start : start + self.window - 2]
+            marked += [self.opening, *mine, self.closing]
+            times += [when[0], *when, when[-1]]
+        return marked, times
 
     def collate(self, packed: Packed, rows: Tensor) -> NoteInputs:
         """Gather rows (B,) into padded inputs."""
@@ -97,13 +125,21 @@ class Subwords:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
-        names = ("model", "tokenizer", "config", "max_tokens", "opening", "closing")
+        names = ("model", "tokenizer", "config", "window", "max_tokens", "opening", "closing")
         return {name: getattr(self, name) for name in names}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
         return cls(**data)
+
+
+def _positions(config: Any, tokenizer: Any) -> int:
+    """Return how many subwords a model reads at once; not every tokenizer knows, and not every model has a limit."""
+    # RoBERTa and its kin count positions from after that of the padding, which is 1
+    kept = 2 if getattr(config, "pad_token_id", None) == 1 else 0
+    places = [(getattr(config, "max_position_embeddings", None) or 0) - kept, tokenizer.model_max_length]
+    return min((int(n) for n in places if n and n > 0), default=256)
 
 
 def load_pretrained(kind: str, model: str, **settings: Any) -> Any:
@@ -119,5 +155,5 @@ def load_pretrained(kind: str, model: str, **settings: Any) -> Any:
     except (OSError, ValueError, KeyError, ImportError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
-            f"notes.pretrained: cannot load '{model}': {why}; give a local folder, or a hub id where there is a network"
+            f"cannot load '{model}': {why}; give a local folder, or a hub id where there is a network"
         ) from None

@@ -68,8 +68,7 @@ class Words:
                 found.update(split_words(note.text))
                 kinds.add(note.kind)
             counts.update(found)
-        frequent = sorted(((-count, word) for word, count in counts.items() if count >= min_count))[:vocabulary]
-        return cls(tuple(word for _, word in frequent), tuple(sorted(kinds)), max_tokens)
+        return cls(most_frequent(counts, vocabulary, min_count), tuple(sorted(kinds)), max_tokens)
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -94,19 +93,26 @@ class Words:
             room = self.max_tokens - len(ids)
             if room < 2:
                 break
-            mine = list(self._note(note))[:room]
+            mine = list(self.read(note))[:room]
             ids[:0] = mine
             days[:0] = [note.days] * len(mine)
         if not ids:
             return None
         return {"ids": np.array(ids, np.int32), "days": np.array(days, np.float32)}
 
-    def _note(self, note: Note) -> Iterator[int]:
-        yield _START + 1 + self.kinds.index(note.kind) if note.kind in self.kinds else _START
-        last = self.size - _BUCKETS
-        for word in split_words(note.text):
-            # crc32, because Python's own hash of a string differs from process to process
-            yield self.number.get(word) or last + zlib.crc32(word.encode()) % _BUCKETS
+    def read(self, note: Note) -> Iterator[int]:
+        """Number a note: the mark of its kind, then its words."""
+        yield self.mark(note.kind)
+        yield from map(self.place, split_words(note.text))
+
+    def mark(self, kind: str) -> int:
+        """Return what opens a note of a kind; kinds that training notes do not have share one mark."""
+        return _START + 1 + self.kinds.index(kind) if kind in self.kinds else _START
+
+    def place(self, word: str) -> int:
+        """Return the number of a word, or the bucket it shares with others where the vocabulary lacks it."""
+        # crc32, because Python's own hash of a string differs from process to process
+        return self.number.get(word) or self.size - _BUCKETS + zlib.crc32(word.encode()) % _BUCKETS
 
     def collate(self, packed: Packed, rows: Tensor) -> NoteInputs:
         """Gather rows (B,) into padded inputs."""
@@ -121,6 +127,17 @@ class Words:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
         return cls(tuple(data["words"]), tuple(data["kinds"]), data["max_tokens"])
+
+
+def most_frequent(counts: Mapping[str, int], most: int, min_count: int) -> tuple[str, ...]:
+    """Return the words counted at least `min_count` times, the most frequent ones, first those counted most.
+
+    Examples:
+        >>> most_frequent({"cough": 2, "fever": 5, "chill": 2, "zeal": 1}, 2, 2)
+        ('fever', 'chill')
+    """
+    frequent = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+    return tuple(word for _, word in frequent[:most])
 
 
 def split_words(text: str) -> list[str]:

@@ -1,0 +1,270 @@
+"""Records as text: golden files, sections, lines, and nothing from after the prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from encoders.records import CodeEvents, Note, Record
+from encoders.serialise import BLOCKS, TextOptions, find_block, name_code, say_when, write_blocks, write_record
+from experiments.sources.eicu.channels import parents
+from experiments.sources.synthetic.vocabulary import codes as synthetic_codes
+from fusion import UsageError
+
+NAN = float("nan")
+GOLDEN = Path(__file__).parent / "golden"
+Events = list[tuple[str, float, float]]
+
+
+def coded(*events: tuple[str, float, float]) -> Record:
+    codes, days, values = zip(*events, strict=True) if events else ((), (), ())
+    return Record(CodeEvents(codes, np.array(days, np.float32), np.array(values, np.float32)))
+
+
+DESCRIPTIONS = {
+    "AGE": "Age in years",
+    "GENDER//F": "Female",
+    "ICD10CM//E11.9": "Type 2 diabetes mellitus, 9",
+    "ICD10CM//I50.1": "Heart failure, 1",
+    "ATC//A10BA02": "metformin",
+    "LAB//creatinine": "Creatinine in serum (mg/dL)",
+    "VITAL//heart_rate": "Heart rate (/min)",
+}
+PATIENT = coded(
+    ("AGE", 0, 71.6),
+    ("GENDER//F", 0, NAN),
+    ("ICD10CM//E11.9", 2000, NAN),
+    ("ICD10CM//E11.9", 2000, NAN),
+    ("ICD10CM//E11.9", 40, NAN),
+    ("ATC//A10BA02", 39, NAN),
+    ("HOSPITAL_ADMISSION//Emergency_Department", 3, NAN),
+    ("ICD10CM//I50.1", 3, NAN),
+    ("LAB//creatinine", 3, 1.0),
+    ("LAB//creatinine", 2, 1.4),
+    ("LAB//creatinine", 1, 1.9),
+    ("LAB//creatinine", 0.25, 2.45),
+    ("LAB//platelets", 1, 212_000),
+    ("VITAL//heart_rate", 0.5, 88),
+    ("VITAL//heart_rate", 0.01, 91),
+)
+
+
+# --- golden files ---
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "options"),
+    [
+        ("record", PATIENT, TextOptions()),
+        ("short", PATIENT, TextOptions(("demographics", "laboratory"), max_lines=1, last_values=1)),
+        ("nothing", Record(), TextOptions()),
+    ],
+)
+def test_text_is_that_of_the_golden_file(name: str, record: Record, options: TextOptions) -> None:
+    assert write_record(record, DESCRIPTIONS, options) == (GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+
+
+def test_blocks_are_the_bodies_of_the_sections() -> None:
+    texts = write_blocks(PATIENT, DESCRIPTIONS)
+    assert list(texts) == list(BLOCKS)
+    assert texts["procedures"] == "No procedure is recorded."
+    assert texts["drugs"] == "- metformin; 39 days before"
+    whole = write_record(PATIENT, DESCRIPTIONS)
+    assert all(f"## {BLOCKS[name].heading}\n\n{text}\n" in whole for name, text in texts.items())
+
+
+def test_empty_block_has_its_sentence() -> None:
+    assert write_blocks(Record(), {}) == {
+        "demographics": "No demographic fact is recorded.",
+        "diagnoses": "No diagnosis is recorded.",
+        "drugs": "No medication is recorded.",
+        "laboratory": "No laboratory value is recorded.",
+        "vitals": "No vital sign is recorded.",
+        "procedures": "No procedure is recorded.",
+        "other": "No other event is recorded.",
+    }
+
+
+# --- codes of our sources ---
+
+
+def test_codes_of_the_sources_come_to_their_blocks() -> None:
+    found = {find_block(each.code) for each in synthetic_codes(1) if each.code.startswith(("ICD", "LAB", "VITAL"))}
+    assert found == {"diagnoses", "laboratory", "vitals"}
+    assert {find_block(code) for code in parents()} <= {"laboratory", "vitals"}
+    wanted = {
+        "AGE": "demographics",
+        "ETHNICITY//A": "demographics",
+        "gender//M": "demographics",
+        "MEDS_BIRTH": "demographics",
+        "DX//cardiovascular|shock": "diagnoses",
+        "ADMISSION_DX//sepsis": "diagnoses",
+        "HISTORY//renal": "diagnoses",
+        "ICD9CM//428.0": "diagnoses",
+        "ATC//A10BA02": "drugs",
+        "HOME_DRUG//HICL//12": "drugs",
+        "INFUSION//propofol": "drugs",
+        "TREATMENT//ventilation": "procedures",
+        "ICD9PROC//31.1": "procedures",
+        "APACHE//score": "other",
+        "HOSPITAL_ADMISSION": "other",
+        "never seen": "other",
+    }
+    assert {code: find_block(code) for code in wanted} == wanted
+
+
+def test_no_prefix_is_in_two_blocks() -> None:
+    every = [prefix for block in BLOCKS.values() for prefix in block.prefixes]
+    assert len(every) == len(set(every))
+
+
+# --- lines ---
+
+
+def lines(*events: tuple[str, float, float], texts: dict[str, str] | None = None, **options: Any) -> list[str]:
+    found = write_blocks(coded(*events), texts or {}, TextOptions(**options))
+    return [line for text in found.values() for line in text.splitlines() if line.startswith("- ")]
+
+
+def test_what_is_written_twice_is_said_once() -> None:
+    assert lines(("DX//a", 3, NAN), ("DX//a", 3, NAN)) == ["- DX a; 3 days before"]
+    same = {"DX//a": "Flu", "DX//b": "Flu"}
+    assert lines(("DX//a", 9, NAN), ("DX//b", 3, NAN), texts=same) == [
+        "- Flu; 2 times, first 9 days before, last 3 days before"
+    ]
+
+
+def test_measurements_of_one_name_are_not_mixed() -> None:
+    same = {"LAB//g//mg": "Glucose", "LAB//g//mmol": "Glucose"}
+    assert lines(("LAB//g//mg", 3, 180.0), ("LAB//g//mmol", 3, 10.0), texts=same) == [
+        "- Glucose: 180; 3 days before",
+        "- Glucose: 10; 3 days before",
+    ]
+
+
+def test_value_that_is_no_number_is_no_value() -> None:
+    assert lines(("LAB//x", 3, 5.0), ("LAB//x", 1, np.inf)) == ["- LAB x: 5; 3 days before"]
+    assert lines(("LAB//x", 1, np.inf)) == ["- LAB x; 24 hours before"]
+
+
+@pytest.mark.parametrize(
+    ("values", "trend"),
+    [
+        ((1.0, 1.05), "steady"),
+        ((1.0, 1.2), "rising"),
+        ((1.2, 1.0), "falling"),
+        ((0.0, 0.0), "steady"),
+        ((-2.0, -1.0), "rising"),
+    ],
+)
+def test_trend(values: tuple[float, float], trend: str) -> None:
+    assert f"({trend})" in lines(("LAB//x", 2, values[0]), ("LAB//x", 1, values[1]))[0]
+
+
+def test_last_values_are_kept_oldest_first() -> None:
+    many: Events = [("LAB//x", 9.0 - i, float(i)) for i in range(6)]
+    assert lines(*many, last_values=2)[0].startswith("- LAB x: 4, 5 (rising); 6 times")
+
+
+def test_newest_lines_are_kept_and_the_rest_counted() -> None:
+    assert lines(("DX//a", 9, NAN), ("DX//b", 3, NAN), ("DX//c", 5, NAN), max_lines=1) == [
+        "- DX b; 3 days before",
+        "- and 2 more",
+    ]
+
+
+def test_description_cannot_make_a_heading_of_its_own() -> None:
+    assert name_code("X", {"X": "one\n## Drugs\n"}) == "one ## Drugs"
+    assert name_code("X", {"X": ""}) == "X"
+
+
+def test_days_in_single_precision_lose_no_day() -> None:
+    assert say_when(float(np.float32(2.9999998))) == "3 days before"
+    assert say_when(float(np.float32(1 / 24))) == "1 hour before"
+    assert [say_when(days) for days in (0, 59.9, 61, 729, 731)] == [
+        "at the prediction", "59 days before", "2 months before", "23 months before", "2 years before",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sections": ("drug",)}, "text: unknown section 'drug'; did you mean 'drugs'?"),
+        ({"max_lines": 0}, "max_lines must be at least 1; got 0"),
+        ({"last_values": 0}, "last_values must be at least 1; got 0"),
+    ],
+)
+def test_senseless_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        TextOptions(**options)
+    assert str(raised.value) == message
+
+
+# --- properties ---
+
+CODES = ["AGE", "GENDER//F", "ICD10CM//E11.9", "ATC//A10BA02", "LAB//creatinine", "VITAL//heart_rate", "CPT//1", "X//y"]
+an_event = st.tuples(
+    st.sampled_from(CODES),
+    st.floats(0, 4000, width=32),
+    st.one_of(st.just(NAN), st.floats(-1e4, 1e4, width=32)),
+)
+some_events = st.lists(an_event, max_size=12)
+in_the_future = st.tuples(
+    st.sampled_from([*CODES, "MEDS_DEATH"]), st.floats(-4000, -(2.0**-20), width=32), st.just(7.0)
+)
+
+
+@given(some_events, st.lists(in_the_future, min_size=1, max_size=3), st.randoms())
+@settings(max_examples=50, deadline=None)
+def test_nothing_from_after_the_prediction_is_ever_written(past: Events, future: Events, random: Any) -> None:
+    events = [*past, *future]
+    random.shuffle(events)
+    with pytest.raises(
+        UsageError, match="days after the prediction time; a record holds nothing from after it"
+    ) as raised:
+        write_record(coded(*events), DESCRIPTIONS)
+    assert not any(code in str(raised.value) for code in CODES), "a message says where, not what"
+
+
+def test_time_that_is_no_number_is_refused_too() -> None:
+    with pytest.raises(UsageError, match="event 1 of a record lies nan days after"):
+        write_blocks(coded(("DX//a", 3, NAN), ("DX//b", NAN, NAN)), {})
+
+
+@given(some_events, st.randoms())
+@settings(max_examples=50, deadline=None)
+def test_text_depends_on_what_happened_and_not_on_its_order_in_the_record(events: Events, random: Any) -> None:
+    mixed = list(events)
+    random.shuffle(mixed)
+    assert write_record(coded(*mixed), DESCRIPTIONS) == write_record(coded(*events), DESCRIPTIONS)
+
+
+@given(some_events, st.sampled_from(list(BLOCKS)))
+@settings(max_examples=50, deadline=None)
+def test_leaving_a_section_out_changes_nothing_else(events: Events, gone: str) -> None:
+    record = coded(*events)
+    kept = tuple(name for name in BLOCKS if name != gone)
+    whole, less = write_blocks(record, DESCRIPTIONS), write_blocks(record, DESCRIPTIONS, TextOptions(kept))
+    assert less == {name: whole[name] for name in kept}
+    section = f"\n## {BLOCKS[gone].heading}\n\n{whole[gone]}\n"
+    assert write_record(record, DESCRIPTIONS, TextOptions(kept)) == write_record(record, DESCRIPTIONS).replace(
+        section, ""
+    )
+
+
+@given(some_events, an_event)
+@settings(max_examples=50, deadline=None)
+def test_an_event_changes_its_own_block_only(events: Events, more: tuple[str, float, float]) -> None:
+    assume(more not in events)
+    before, after = (write_blocks(coded(*each), DESCRIPTIONS) for each in (events, [*events, more]))
+    assert {name for name in BLOCKS if before[name] != after[name]} <= {find_block(more[0])}
+
+
+def test_notes_and_images_are_not_part_of_it() -> None:
+    record = Record(PATIENT.codes, (Note("a secret", 1.0, "x"),))
+    assert write_record(record, DESCRIPTIONS) == write_record(PATIENT, DESCRIPTIONS)
