@@ -30,5 +30,5 @@ def encode_real(inputs: ImageInputs, network: Callable[[Tensor], Tensor]) -> Tok
 
 
 def scaled(pixels: Tensor, mean: Tensor | float, spread: Tensor | float) -> Tensor:
-    """Turn bytes into standardised floats. Shape: (N, C, H, W) uint8 -> float."""
+    """Turn bytes, or floats from 0 to 255, into standardised floats. Shape: (N, C, H, W) -> float."""
     return (pixels.to(torch.float32) / 255 - mean) / spread

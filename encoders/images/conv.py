@@ -8,9 +8,10 @@ from typing import Annotated, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.images.augment import Augment
 from encoders.images.batch import encode_real, scaled
+from encoders.images.instances import Instances
 from encoders.images.pixels import ImageInputs, ImagePixels
-from encoders.time import TimeEncoding
 from fusion.component import Choice, Float, Int
 from fusion.tokens import Tokens
 
@@ -33,11 +34,15 @@ class _Stage(nn.Module):
 class ImageConv(nn.Module):
     """Residual stages that halve the picture; its last grid, averaged to `grid` x `grid`, gives the tokens.
 
+    With `pool` "attention" one token a patient is made of the places of all images, by gated attention. `augment` is
+    how strongly pictures are changed by chance in training.
+
     Shape:
-        ImageInputs (B, K) -> Tokens (B, K * grid^2, D).
+        ImageInputs (B, K) -> Tokens (B, K * grid^2, D), pooled (B, 1, D).
 
     Reference:
-        He et al., Deep Residual Learning for Image Recognition, 2016 (the residual stage, here with group norm).
+        He et al., Deep Residual Learning for Image Recognition, 2016 (the residual stage, here with group norm); Ilse,
+        Tomczak, Welling, Attention-based Deep Multiple Instance Learning, 2018 (the pooling).
     """
 
     preprocessor: ClassVar[type] = ImagePixels
@@ -51,6 +56,8 @@ class ImageConv(nn.Module):
         stages: Annotated[int, Int(2, 4)] = 3,
         grid: Annotated[int, Choice(1, 2)] = 2,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
+        pool: Annotated[str, Choice("tokens", "attention")] = "tokens",
+        augment: Annotated[float, Float(0.0, 1.0)] = 0.0,
     ) -> None:
         super().__init__()
         self.mean, self.spread, self.grid = preprocessor.mean, preprocessor.spread, grid
@@ -58,14 +65,15 @@ class ImageConv(nn.Module):
         self.stages = nn.Sequential(*(_Stage(a, b) for a, b in pairwise(widths)))
         self.place = nn.Embedding(grid * grid, widths[-1])
         self.adapt = nn.Sequential(nn.LayerNorm(widths[-1]), nn.Dropout(dropout), nn.Linear(widths[-1], dim))
-        self.time = TimeEncoding(dim)
+        self.instances, self.augment = Instances(dim, len(preprocessor.views), pool), Augment(augment)
 
     def forward(self, inputs: ImageInputs) -> Tokens:
         """Encode each patient's images."""
         values, mask = encode_real(inputs, self._tokens)
-        days = inputs.days.repeat_interleave(self.grid**2, dim=1)
-        return Tokens(self.adapt(values) + self.time(days, mask), mask)
+        found: Tokens = self.instances(Tokens(self.adapt(values), mask), inputs.days, inputs.views)
+        return found
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        found = functional.adaptive_avg_pool2d(self.stages(scaled(pixels, self.mean, self.spread)), self.grid)
+        picture = scaled(self.augment(pixels), self.mean, self.spread)
+        found = functional.adaptive_avg_pool2d(self.stages(picture), self.grid)
         return found.flatten(2).transpose(1, 2) + self.place.weight

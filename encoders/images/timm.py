@@ -6,24 +6,32 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
+from encoders.images.augment import Augment
 from encoders.images.backbone import Backbone, standard
+from encoders.images.instances import Instances
 from encoders.images.pixels import ImageInputs, ImagePixels
+from encoders.images.stages import trained_stages
 from encoders.weights import fetch_pretrained
-from fusion.component import Float, UsageError, unknown
+from fusion.component import Choice, Float, UsageError, unknown
 from fusion.tokens import Tokens
 
 
 class ImageTimm(nn.Module):
     """The pooled features of a timm model and a linear layer.
 
+    With `frozen` its features are computed once; `unfrozen` of its last stages are trained all the same, and then
+    nothing is cached. With `pool` "attention" one token a patient is made of all images, by gated attention. `augment`
+    is how strongly pictures are changed by chance in training; it has no effect on a wholly frozen network.
+
     Shape:
-        ImageInputs (B, K) or cached features Tokens (B, K, F) -> Tokens (B, K, D).
+        ImageInputs (B, K) or cached features Tokens (B, K, F + 6) -> Tokens (B, K, D), pooled (B, 1, D).
 
     Raises:
-        UsageError: timm has no such model, or its weights cannot be loaded.
+        UsageError: timm has no such model, its weights cannot be loaded, or it has not so many stages.
 
     Reference:
-        Wightman, PyTorch Image Models, 2019.
+        Wightman, PyTorch Image Models, 2019; Ilse, Tomczak, Welling, Attention-based Deep Multiple Instance
+        Learning, 2018 (the pooling).
     """
 
     preprocessor: ClassVar[type] = ImagePixels
@@ -36,10 +44,12 @@ class ImageTimm(nn.Module):
         model: str = "resnet18",
         pretrained: bool = False,
         frozen: bool = False,
+        unfrozen: int = 0,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
+        pool: Annotated[str, Choice("tokens", "attention")] = "tokens",
+        augment: Annotated[float, Float(0.0, 1.0)] = 0.0,
     ) -> None:
         super().__init__()
-        self.frozen = frozen
         network = _create(model, pretrained)
         config = network.pretrained_cfg
         size = config["input_size"][-1] if config.get("fixed_input_size") else preprocessor.size
@@ -50,16 +60,19 @@ class ImageTimm(nn.Module):
             dim,
             standard=standard(preprocessor, pretrained, colour),
             size=size,
-            frozen=frozen,
+            trained=trained_stages(network, frozen, unfrozen, "images.timm"),
             dropout=dropout,
+            instances=Instances(dim, len(preprocessor.views), pool),
+            augment=Augment(augment),
         )
+        self.frozen = self.images.frozen
 
     def backbone(self) -> nn.Module:
         """Return the network whose weights a frozen encoder's cache is keyed by."""
         return self.images.network
 
     def features(self, inputs: ImageInputs) -> Tokens:
-        """Return one vector an image, without gradients. Shape: (B, K) -> Tokens (B, K, F)."""
+        """Return vectors, days and views of images, without gradients. Shape: (B, K) -> Tokens (B, K, F + 6)."""
         return self.images.features(inputs)
 
     def forward(self, inputs: ImageInputs | Tokens) -> Tokens:

@@ -6,26 +6,35 @@ from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
+from encoders.images.augment import Augment
 from encoders.images.backbone import IMAGENET_MEAN, IMAGENET_SPREAD, Backbone, standard, width_of
+from encoders.images.instances import Instances
 from encoders.images.pixels import ImageInputs, ImagePixels
+from encoders.images.stages import trained_stages
 from encoders.weights import fetch_pretrained
-from fusion.component import Float, UsageError, unknown
+from fusion.component import Choice, Float, UsageError, unknown
 from fusion.tokens import Tokens
 
 _HEADS = ("fc", "classifier", "head", "heads")
+_SIDE_HEADS = ("AuxLogits", "aux1", "aux2")  # of inception and googlenet, which answer from the middle in training
 
 
 class ImageTorchvision(nn.Module):
     """What a torchvision model gives before its classifier, and a linear layer.
 
+    With `frozen` its features are computed once; `unfrozen` of its last stages are trained all the same, and then
+    nothing is cached. With `pool` "attention" one token a patient is made of all images, by gated attention. `augment`
+    is how strongly pictures are changed by chance in training; it has no effect on a wholly frozen network.
+
     Shape:
-        ImageInputs (B, K) or cached features Tokens (B, K, F) -> Tokens (B, K, D).
+        ImageInputs (B, K) or cached features Tokens (B, K, F + 6) -> Tokens (B, K, D), pooled (B, 1, D).
 
     Raises:
-        UsageError: torchvision has no such model, or its weights cannot be loaded.
+        UsageError: torchvision has no such model, its weights cannot be loaded, or it has not so many stages.
 
     Reference:
-        TorchVision maintainers and contributors, TorchVision: PyTorch's Computer Vision library, 2016.
+        TorchVision maintainers and contributors, TorchVision: PyTorch's Computer Vision library, 2016; Ilse,
+        Tomczak, Welling, Attention-based Deep Multiple Instance Learning, 2018 (the pooling).
     """
 
     preprocessor: ClassVar[type] = ImagePixels
@@ -38,10 +47,12 @@ class ImageTorchvision(nn.Module):
         model: str = "resnet18",
         pretrained: bool = False,
         frozen: bool = False,
+        unfrozen: int = 0,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
+        pool: Annotated[str, Choice("tokens", "attention")] = "tokens",
+        augment: Annotated[float, Float(0.0, 1.0)] = 0.0,
     ) -> None:
         super().__init__()
-        self.frozen = frozen
         network = _create(model, pretrained)
         size = int(getattr(network, "image_size", preprocessor.size))
         self.images = Backbone(
@@ -50,16 +61,19 @@ class ImageTorchvision(nn.Module):
             dim,
             standard=standard(preprocessor, pretrained, (IMAGENET_MEAN, IMAGENET_SPREAD)),
             size=size,
-            frozen=frozen,
+            trained=trained_stages(network, frozen, unfrozen, "images.torchvision"),
             dropout=dropout,
+            instances=Instances(dim, len(preprocessor.views), pool),
+            augment=Augment(augment),
         )
+        self.frozen = self.images.frozen
 
     def backbone(self) -> nn.Module:
         """Return the network whose weights a frozen encoder's cache is keyed by."""
         return self.images.network
 
     def features(self, inputs: ImageInputs) -> Tokens:
-        """Return one vector an image, without gradients. Shape: (B, K) -> Tokens (B, K, F)."""
+        """Return vectors, days and views of images, without gradients. Shape: (B, K) -> Tokens (B, K, F + 6)."""
         return self.images.features(inputs)
 
     def forward(self, inputs: ImageInputs | Tokens) -> Tokens:
@@ -84,4 +98,8 @@ def _create(model: str, pretrained: bool) -> Any:
     if head is None:
         raise UsageError(f"images.torchvision: do not know where the classifier of '{model}' is; choose another model")
     setattr(network, head, nn.Identity())
+    for name in _SIDE_HEADS:
+        if hasattr(network, name):
+            network.aux_logits = False
+            setattr(network, name, None)
     return network
