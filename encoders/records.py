@@ -69,10 +69,14 @@ class Edge(NamedTuple):
 
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known about codes outside any patient: descriptions and a graph, `is_a` edges going child to parent."""
+    """What is known about codes outside any patient: descriptions, a graph and the molecules of drugs.
+
+    `is_a` edges go from child to parent; `smiles` are molecules in the notation of that name.
+    """
 
     edges: tuple[Edge, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    smiles: Mapping[str, str] = field(default_factory=dict)
 
 
 def no_events() -> CodeEvents:

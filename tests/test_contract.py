@@ -28,10 +28,19 @@ from fusion.tokens import clean, present
 
 DIM = 8
 LANGUAGE = "<the tiny language model>"  # stands for a folder that the tests make
-OPTIONS: dict[str, dict[str, Any]] = {"codes": {"max_events": 16, "min_count": 1}, "images": {"size": 64}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "codes": {"max_events": 16, "min_count": 1},
+    "images": {"size": 64},
+    "notes": {"min_count": 1},
+}
 SMALL: dict[str, dict[str, Any]] = {  # where the default is large, wants a download or never comes to its limit
     "codes.gru": {"steps": 8},
     "notes.pretrained": {"model": LANGUAGE, "stride": 4},
+    "notes.lora": {"model": LANGUAGE, "stride": 4},
+    "graph.gbert": {"features": "descriptions"},  # what is known about nodes takes turns
+    "graph.hap": {"features": "molecules"},
+    "graph.personal": {"pretraining": "transe"},
+    "graph.rgcn": {"pretraining": "distmult"},
     "images.timm": {"model": "test_resnet"},
     "images.torchvision": {"model": "squeezenet1_1"},
 }
@@ -101,8 +110,10 @@ KNOWLEDGE = Knowledge(
         Edge("ICD//I10", "is_a", "ICD//I"),
         Edge("DRUG//metformin", "treats", "ICD//E11"),
         Edge("LAB//glucose", "about", "ICD//E11"),
+        Edge("DRUG//phenformin", "treats", "ICD//E11"),
     ),
     {"ICD//E11": "type 2 diabetes"},
+    {"DRUG//metformin": "CN(C)C(=N)NC(=N)N", "DRUG//phenformin": "NC(=N)NC(=N)NCCc1ccccc1"},
 )
 EVENTS = [
     events(("SEX//F", 0, None), ("ICD//E11.9", 400, None), ("LAB//glucose", 2, 180.0), ("LAB//glucose", 0.5, 90.0)),
@@ -140,7 +151,7 @@ def make_records(folder: Path) -> list[Record]:
             path = folder / f"{len(records)}-{i}.png"
             shape = (10 + 4 * i, 14, 3) if turn[2] % 2 else (12, 40)
             Pillow.fromarray(random.integers(0, 256, shape, np.uint8)).save(path)
-            images.append(Image(path, 4.0 - i, "front"))
+            images.append(Image(path, 4.0 - i, ("front", "Side")[i % 2]))
         codes, notes = EVENTS[turn[0]], NOTES[turn[1]]
         records.append(
             Record(

@@ -27,7 +27,7 @@ from encoders.images.backbone import standard
 from encoders.images.batch import encode_real
 from encoders.images.pixels import read_pixels
 from encoders.notes import NoteBag, NoteInputs, NotePretrained, NoteTransformer, Subwords, Words
-from encoders.notes.pretrained import _average
+from encoders.notes.language import average
 from encoders.notes.words import split_words
 from encoders.packed import Packed
 from encoders.preprocessor import preparation
@@ -401,7 +401,7 @@ def test_record_gives_its_distinct_nodes_newest_last() -> None:
 def test_ancestors_are_averaged_by_how_well_they_fit() -> None:
     graph = CodeGraph.fit([SICK], ONTOLOGY)
     encoder = GraphAncestors(graph, 4).eval()
-    nn.init.zeros_(encoder.fit[2].weight)  # all fit alike
+    nn.init.zeros_(encoder.fit.weight)  # all fit alike
     line = [graph.number[name] for name in lineage_names(graph, "ICD//E11.2")]
     names = ("ICD//E11.2", "DRUG//metformin", "ICD//diabetes")
     informed = encoder.inform(torch.tensor([graph.number[name] for name in names]))
@@ -429,7 +429,7 @@ def adjacency(graph: CodeGraph) -> Tensor:
 def node_states(encoder: Any, graph: CodeGraph) -> Tensor:
     """What message passing makes of all nodes, before time is added."""
     inputs = inputs_of(GraphInputs, torch.ones(1, graph.size, dtype=torch.bool), nodes=torch.arange(graph.size)[None])
-    return heard_by(encoder.passing.drop, lambda: encoder(inputs))[0]
+    return heard_by(encoder.passing.dated.drop, lambda: encoder(inputs))[0]
 
 
 def start(encoder: Any) -> tuple[Tensor, Tensor]:
@@ -627,7 +627,7 @@ def test_missing_language_model_is_one_line_that_says_what_to_do(tmp_path: Path)
     with pytest.raises(UsageError) as raised:
         Subwords.fit([], NOTHING, model=f"{tmp_path}/nowhere")
     text = str(raised.value)
-    assert text.startswith(f"notes.pretrained: cannot load '{tmp_path}/nowhere': ")
+    assert text.startswith(f"cannot load '{tmp_path}/nowhere': ")
     assert text.endswith("; give a local folder, or a hub id where there is a network")
     assert "\n" not in text
 
@@ -649,10 +649,11 @@ def test_language_model_saved_in_half_precision_can_be_used(tmp_path: Path) -> N
     assert encoder(note_inputs([[2, 5, 3]])).values.dtype == torch.float32
 
 
-def test_more_tokens_than_a_language_model_has_places_is_refused(tmp_path: Path) -> None:
+def test_more_tokens_than_a_language_model_has_places_are_laid_out_in_windows(tmp_path: Path) -> None:
     folder = save_language(tmp_path, positions=16)
-    with pytest.raises(UsageError, match=r"max_tokens \(32\) .* 16"):
-        Subwords.fit([], NOTHING, model=folder, max_tokens=32)
+    subwords = Subwords.fit([], NOTHING, model=folder, max_tokens=32)
+    assert (subwords.window, subwords.max_tokens) == (16, 32)
+    assert Subwords.fit([], NOTHING, model=folder).max_tokens == 16
 
 
 def test_language_model_has_no_pooler_and_averages_neighbours(language: str) -> None:
@@ -665,7 +666,7 @@ def test_language_model_has_no_pooler_and_averages_neighbours(language: str) -> 
 
 def test_average_of_neighbours_by_hand() -> None:
     values = torch.tensor([[[1.0], [2.0], [6.0]], [[4.0], [0.0], [0.0]]])
-    found = _average(values, torch.tensor([[True, True, True], [True, False, False]]), stride=2)
+    found = average(values, torch.tensor([[True, True, True], [True, False, False]]), stride=2)
     assert found.values.flatten().tolist() == [1.5, 6.0, 4.0, 0.0]
     assert found.mask.tolist() == [[True, True], [True, False]]
 
@@ -763,7 +764,7 @@ def test_newest_images_are_kept(tmp_path: Path) -> None:
 def image_inputs(mask: list[list[bool]], size: int = 16, channels: int = 1) -> ImageInputs:
     real = torch.tensor(mask)
     pixels = torch.arange(real.numel()).reshape(*real.shape, 1, 1, 1).expand(*real.shape, channels, size, size)
-    return ImageInputs(pixels.to(torch.uint8), torch.zeros(real.shape), real)
+    return ImageInputs(pixels.to(torch.uint8), torch.zeros(real.shape), torch.zeros(real.shape, dtype=torch.long), real)
 
 
 def test_network_sees_real_images_only() -> None:

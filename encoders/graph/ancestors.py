@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from encoders.graph.nodes import CodeGraph, GraphInputs
-from encoders.graph.table import NodeTable
-from encoders.time import TimeEncoding
+from encoders.graph.table import DatedNodes, Features, NodeTable, Pretraining
 from fusion.component import Choice, Float
 from fusion.layers import masked_softmax
 from fusion.tokens import Tokens
@@ -41,24 +41,29 @@ class GraphAncestors(nn.Module):
         *,
         attention: Annotated[int, Choice(16, 32, 64)] = 32,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
+        features: Features = "none",
+        pretraining: Pretraining = "none",
     ) -> None:
         super().__init__()
         lineage, real = preprocessor.lineage()
         self.register_buffer("lineage", lineage, persistent=False)
         self.register_buffer("real", real, persistent=False)
-        self.table = NodeTable(preprocessor, dim)
-        self.fit = nn.Sequential(nn.Linear(2 * dim, attention), nn.Tanh(), nn.Linear(attention, 1, bias=False))
-        self.time, self.drop, self.norm = TimeEncoding(dim), nn.Dropout(dropout), nn.LayerNorm(dim)
+        self.table = NodeTable(preprocessor, dim, features, pretraining)
+        self.own, self.other = nn.Linear(dim, attention), nn.Linear(dim, attention, bias=False)
+        self.fit = nn.Linear(attention, 1, bias=False)
+        self.dated = DatedNodes(dim, dropout)
 
     def forward(self, inputs: GraphInputs) -> Tokens:
         """Give each patient's codes their vectors."""
         unique, place = inputs.nodes.unique(return_inverse=True)
-        informed = self.inform(unique)[place]
-        return Tokens(self.norm(self.drop(informed) + self.time(inputs.days, inputs.mask)), inputs.mask)
+        found: Tokens = self.dated(functional.embedding(place, self.inform(unique)), inputs)
+        return found
 
     def inform(self, nodes: Tensor) -> Tensor:
         """Mix nodes with their ancestors. Shape: (N,) int64 -> (N, D)."""
-        line = self.table(self.lineage[nodes])
-        own = line[:, :1].expand_as(line)
-        scores = self.fit(torch.cat([own, line], dim=-1)).squeeze(-1)
-        return torch.einsum("na,nad->nd", masked_softmax(scores, self.real[nodes]), line)
+        line, place = self.lineage[nodes].unique(return_inverse=True)  # codes have most ancestors in common
+        vectors = self.table(line)
+        asked = functional.embedding(place[:, :1], self.own(vectors))
+        scores = self.fit((asked + functional.embedding(place, self.other(vectors))).tanh()).squeeze(-1)
+        weights = masked_softmax(scores, self.real[nodes])
+        return torch.einsum("na,nad->nd", weights, functional.embedding(place, vectors))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encoders.graph.features import NodeFeatures
+from encoders.graph.ontology import climb, group, lineages, nearest
+from encoders.graph.triples import NodeVectors
 from encoders.limits import at_least
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
@@ -33,17 +36,30 @@ class GraphInputs(NamedTuple):
 
 @dataclass(frozen=True)
 class CodeGraph:
-    """Nodes and edges; a code that is no node takes that of its nearest ancestor, by the ontology or by spelling."""
+    """Nodes and edges; a code that is no node takes that of its nearest ancestor, by the ontology or by spelling.
+
+    An edge is (head, tail, number of its relation). `features` and `vectors` say more about the nodes, where an
+    encoder asks for it; both come from the knowledge graph alone, so that no patient is in them.
+    """
 
     nodes: tuple[str, ...]
-    edges: tuple[tuple[int, int], ...]
-    parents: tuple[tuple[int, int], ...]
+    edges: tuple[tuple[int, int, int], ...]
+    relations: tuple[str, ...]
     stand_ins: Mapping[str, int]
     max_codes: int = 128
+    features: NodeFeatures = field(default_factory=NodeFeatures)
+    vectors: NodeVectors = field(default_factory=NodeVectors)
 
     @classmethod
     def fit(
-        cls, records: Iterable[Record], knowledge: Knowledge, *, max_codes: int = 128, max_nodes: int = 20_000
+        cls,
+        records: Iterable[Record],
+        knowledge: Knowledge,
+        *,
+        max_codes: int = 128,
+        max_nodes: int = 20_000,
+        features: str = "none",
+        pretraining: str = "none",
     ) -> Self:
         """Take training codes, their ancestors and neighbours, and the rest of the ontology as far as it fits.
 
@@ -51,27 +67,28 @@ class CodeGraph:
         is for. Codes outside the graph are left out: they have nothing to say here.
 
         Raises:
-            UsageError: `max_codes` or `max_nodes` is less than 1.
+            UsageError: `max_codes` or `max_nodes` is less than 1, there are no such features or pre-training, or
+                molecules are wanted and rdkit is not installed.
         """
         at_least("max_codes", max_codes, 1)
         at_least("max_nodes", max_nodes, 1)
         seen = {str(code) for record in records for code in set(record.codes.codes)}
         known = {edge.head for edge in knowledge.edges} | {edge.tail for edge in knowledge.edges}
-        up: dict[str, list[str]] = {}
-        for edge in knowledge.edges:
-            if edge.relation == IS_A:
-                up.setdefault(edge.head, []).append(edge.tail)
-        core = set(_climb(seen & known, up))
+        up = group((edge.head, edge.tail) for edge in knowledge.edges if edge.relation == IS_A)
+        core = set(climb(seen & known, up))
         near = {end for edge in knowledge.edges for end in (edge.head, edge.tail) if {edge.head, edge.tail} & core}
-        chosen = core | set(_climb(near, up)) if len(near) <= max_nodes else core
+        chosen = core | set(climb(near, up)) if len(near) <= max_nodes else core
         rest = sorted(known - chosen)
-        names = sorted(chosen) + (rest if len(chosen) + len(rest) <= max_nodes else [])
-        number = {name: i for i, name in enumerate(sorted(names))}
+        nodes = tuple(sorted(chosen | set(rest) if len(chosen) + len(rest) <= max_nodes else chosen))
+        number = {name: i for i, name in enumerate(nodes)}
         inside = [edge for edge in knowledge.edges if edge.head in number and edge.tail in number]
-        edges = sorted({(number[edge.head], number[edge.tail]) for edge in inside})
-        parents = sorted({(number[edge.head], number[edge.tail]) for edge in inside if edge.relation == IS_A})
-        stand_ins = {code: node for code in known - set(number) if (node := _nearest(code, up, number)) is not None}
-        return cls(tuple(number), tuple(edges), tuple(parents), stand_ins, max_codes)
+        relations = tuple(sorted({edge.relation for edge in inside}))
+        kind = {name: i for i, name in enumerate(relations)}
+        edges = tuple(sorted({(number[edge.head], number[edge.tail], kind[edge.relation]) for edge in inside}))
+        stand_ins = {code: node for code in known - set(number) if (node := nearest(code, up, number)) is not None}
+        more = NodeFeatures.fit(features, nodes, knowledge)
+        vectors = NodeVectors.fit(pretraining, edges, len(nodes), len(relations))
+        return cls(nodes, edges, relations, stand_ins, max_codes, more, vectors)
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -96,6 +113,11 @@ class CodeGraph:
         return None
 
     @cached_property
+    def parents(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of child and parent."""
+        return tuple((head, tail) for head, tail, kind in self.edges if self.relations[kind] == IS_A)
+
+    @cached_property
     def leaf(self) -> Tensor:
         """Nodes that are nobody's parent. Shape: (N,) bool."""
         leaf = torch.ones(self.size, dtype=torch.bool)
@@ -103,19 +125,25 @@ class CodeGraph:
         return leaf
 
     def edge_index(self) -> Tensor:
-        """Return all edges, both ways. Shape: (2, E) int64."""
-        pairs = torch.tensor(self.edges, dtype=torch.int64).reshape(-1, 2).T
-        return torch.cat([pairs, pairs.flip(0)], dim=1)
+        """Return all edges both ways, whatever their relation, each once and none to itself. Shape: (2, E) int64."""
+        ends = {(head, tail) for head, tail, _ in self.edges if head != tail}
+        both = sorted(ends | {(tail, head) for head, tail in ends})
+        return torch.tensor(both, dtype=torch.int64).reshape(-1, 2).T.contiguous()
+
+    def typed_edges(self) -> tuple[Tensor, Tensor]:
+        """Return all edges both ways with their relations, and none to itself; the way back has a relation of its own.
+
+        Shape:
+            (2, E) int64, from and to; (E,) int64, r for head to tail and R + r for tail to head, R relations.
+        """
+        edges = torch.tensor([each for each in self.edges if each[0] != each[1]], dtype=torch.int64).reshape(-1, 3)
+        head, tail, kind = edges.unbind(1)
+        ends = torch.stack([torch.cat([head, tail]), torch.cat([tail, head])])
+        return ends, torch.cat([kind, kind + len(self.relations)])
 
     def lineage(self, most: int = 8) -> tuple[Tensor, Tensor]:
         """Return each node itself and its nearest ancestors. Shape: (N, A) int64 and mask (N, A) bool, A <= most."""
-        up: dict[int, list[int]] = {}
-        for child, parent in self.parents:
-            up.setdefault(child, []).append(parent)
-        lines = [_climb([node], up)[:most] for node in range(self.size)]
-        width = max(len(line) for line in lines)
-        padded = torch.tensor([line + [0] * (width - len(line)) for line in lines])
-        return padded, torch.tensor([[i < len(line) for i in range(width)] for line in lines])
+        return lineages(self.parents, self.size, most)
 
     def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name each column's type and the shape of one item."""
@@ -155,30 +183,18 @@ class CodeGraph:
         """Return JSON data."""
         return {
             "nodes": list(self.nodes),
-            "edges": [list(pair) for pair in self.edges],
-            "parents": [list(pair) for pair in self.parents],
+            "edges": [list(edge) for edge in self.edges],
+            "relations": list(self.relations),
             "stand_ins": dict(self.stand_ins),
             "max_codes": self.max_codes,
+            "features": self.features.to_dict(),
+            "vectors": self.vectors.to_dict(),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
-        edges, parents = (tuple((int(a), int(b)) for a, b in data[name]) for name in ("edges", "parents"))
-        return cls(tuple(data["nodes"]), edges, parents, data["stand_ins"], data["max_codes"])
-
-
-def _climb(start: Iterable[Any], up: Mapping[Any, Sequence[Any]]) -> list[Any]:
-    """Return the start and everything above it, nearest first, each once."""
-    found = dict.fromkeys(sorted(start))
-    queue = list(found)
-    for each in queue:
-        for parent in up.get(each, ()):
-            if parent not in found:
-                found[parent] = None
-                queue.append(parent)
-    return queue
-
-
-def _nearest(code: str, up: Mapping[str, Sequence[str]], number: Mapping[str, int]) -> int | None:
-    return next((number[each] for each in _climb([code], up) if each in number), None)
+        edges = tuple((int(head), int(tail), int(kind)) for head, tail, kind in data["edges"])
+        more, vectors = NodeFeatures.from_dict(data["features"]), NodeVectors.from_dict(data["vectors"])
+        relations = tuple(data["relations"])
+        return cls(tuple(data["nodes"]), edges, relations, data["stand_ins"], data["max_codes"], more, vectors)

@@ -63,7 +63,13 @@ class Dataset:
         return pl.read_parquet(path)
 
     def knowledge(self) -> Knowledge:
-        """Return the descriptions and the graph: `graph/edges.parquet`, and parents as `is_a` edges."""
+        """Return descriptions, molecules and the graph: `graph/edges.parquet`, and parents as `is_a` edges.
+
+        Molecules are in an optional column `smiles` of `metadata/codes.parquet`.
+
+        Raises:
+            UsageError: a column is missing or is of another type.
+        """
         codes = self.code_table
         described = codes.filter(pl.col("description").is_not_null()) if "description" in codes.columns else codes[:0]
         descriptions = dict(zip(described["code"].to_list(), described["description"].to_list(), strict=True))
@@ -80,7 +86,16 @@ class Dataset:
             if missing:
                 raise UsageError(f"{path}: missing column '{min(missing)}'; got {', '.join(table.columns)}")
             edges += [Edge(*row) for row in table.select("head", "relation", "tail").iter_rows()]
-        return Knowledge(tuple(edges), descriptions)
+        return Knowledge(tuple(edges), descriptions, self._smiles(codes))
+
+    def _smiles(self, codes: pl.DataFrame) -> dict[str, str]:
+        if "smiles" not in codes.columns:
+            return {}
+        kind = codes.schema["smiles"]
+        if kind not in (pl.String, pl.Null):
+            path = self.folder / "metadata" / "codes.parquet"
+            raise UsageError(f"{path}: column 'smiles' must be String; got {kind}")
+        return dict(codes.select("code", "smiles").drop_nulls().iter_rows())
 
     def flow(self) -> dict[str, list[dict[str, Any]]]:
         """Return, for each label, the steps from everybody in the source to those predicted; empty if not recorded."""
