@@ -80,10 +80,10 @@ def _data(verbs: Verbs) -> None:
     synthetic.add_argument("out", type=Path)
     synthetic.add_argument("--patients", type=_count, default=2000)
     synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed")
+    synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, missing, noise, mixed")
     synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
-    synthetic.add_argument("--note-missing", type=_share, default=0.3)
-    synthetic.add_argument("--image-missing", type=_share, default=0.5)
+    synthetic.add_argument("--note-missing", type=_share, help="share without notes (default: the recipe's)")
+    synthetic.add_argument("--image-missing", type=_share, help="share without images (default: the recipe's)")
     _overwrite(synthetic)
     synthetic.set_defaults(run="data_synthetic")
     check = kinds.add_parser("check", help="validate a folder and show who has what")
@@ -157,7 +157,8 @@ def _model_verbs(verbs: Verbs) -> None:
 
 def _other_verbs(verbs: Verbs) -> None:
     components = verbs.add_parser("components", help="list encoders and fusion strategies, or show one")
-    components.add_argument("name", nargs="?")
+    components.add_argument("name", nargs="?", help="one of them, or a kind: codes, fusion, training, ...")
+    components.add_argument("--markdown", action="store_true", help="print the tables as docs/components.md has them")
     components.set_defaults(run="components")
     track = verbs.add_parser("track", help="write what a study did to MLflow again")
     track.add_argument("action", choices=("sync",))

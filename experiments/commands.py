@@ -160,8 +160,11 @@ def predict(arguments: Namespace) -> int:
 
 def components(arguments: Namespace) -> int:
     """List the catalogue or show one component."""
-    from experiments.catalogue import render_catalogue
+    from experiments.catalogue import catalogue_markdown, render_catalogue
 
+    if arguments.markdown:
+        print(catalogue_markdown(), end="")  # noqa: T201 - a document for stdout
+        return 0
     console().print(render_catalogue(arguments.name))
     return 0
 
