@@ -67,7 +67,7 @@ def test_settings_of_training_strategies_exist() -> None:
 
 
 def test_an_unknown_name_has_the_nearest() -> None:
-    with pytest.raises(UsageError, match="unknown component 'ogmge'; did you mean 'ogm_ge'?"):
+    with pytest.raises(UsageError, match=r"unknown component 'ogmge'; did you mean 'ogm_ge'\?"):
         render_catalogue("ogmge")
 
 

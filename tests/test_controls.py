@@ -28,7 +28,9 @@ def record(*each: tuple[str, float]) -> Record:
     return Record(CodeEvents(codes, np.zeros(len(codes), np.float32), np.array(values, np.float32)))
 
 
-FITTED = CodeCounts.fit([record(("a", NAN), ("lab", 1.0)), record(("a", NAN), ("lab", 3.0), ("rare", NAN))], Knowledge())
+FITTED = CodeCounts.fit(
+    [record(("a", NAN), ("lab", 1.0)), record(("a", NAN), ("lab", 3.0), ("rare", NAN))], Knowledge()
+)
 
 
 def test_features_by_hand() -> None:
@@ -98,9 +100,7 @@ def test_held_out_truths_and_records_change_nothing_it_learned(folder: Path, tmp
     write_synthetic(copy, patients=1500, recipe="redundant", seed=1)
     labels = pl.read_parquet(copy / "labels" / "outcome.parquet")
     held_out = pl.read_parquet(copy / "metadata" / "subject_splits.parquet").filter(pl.col("split") == "held_out")
-    turned = labels.with_columns(
-        pl.col("boolean_value") ^ pl.col("subject_id").is_in(held_out["subject_id"].to_list())
-    )
+    turned = labels.with_columns(pl.col("boolean_value") ^ pl.col("subject_id").is_in(held_out["subject_id"].to_list()))
     turned.write_parquet(copy / "labels" / "outcome.parquet")
     after = boosted_counts(reopened(tmp_path), METRICS["auroc"], seed=0)
     np.testing.assert_array_equal(after.predictions, before.predictions)
