@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from experiments.comparing import compare_config
-from experiments.comparison import Comparison, Row
+from experiments.comparison import KINDS, Comparison, Row
 from experiments.config import ExperimentConfig, parse_config
 from experiments.plots import table_png
 from experiments.sources.synthetic.recipes import RECIPES
@@ -60,9 +60,8 @@ class Benchmark:
         for rows in found.values():
             first = next(iter(rows.values()))
             listed.append((first.label, first.kind, [rows.get(recipe) for recipe in self.comparisons]))
-        kinds = list(dict.fromkeys(kind for _, kind, _ in listed))
         telling = [i for i, recipe in enumerate(self.comparisons) if self.best[recipe] > _TELLING]
-        return sorted(listed, key=lambda each: (kinds.index(each[1]), -_mean([each[2][i] for i in telling])))
+        return sorted(listed, key=lambda each: (KINDS.index(each[1]), -_mean([each[2][i] for i in telling])))
 
     def markdown(self) -> str:
         """Return the table as Markdown: mean over seeds and, behind, the spread over seeds."""

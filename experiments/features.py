@@ -81,7 +81,8 @@ def _join(packs: list[Packed], values: list[Tensor]) -> Packed:
 
 
 def _open(encoder: Any, plan: Preparation, store: Store, split: str, device: torch.device) -> FeatureSource:
-    parts = [backbone_digest(encoder.backbone()), store.fingerprint(plan), split, type(encoder).__name__]
+    backbone = encoder.backbone()  # its text tells activations apart, which have no weights
+    parts = [backbone_digest(backbone), str(backbone), store.fingerprint(plan), split, type(encoder).__name__]
     path = store.cache / f"features-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.safetensors"
     if not path.exists():
         _compute(encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device)

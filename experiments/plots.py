@@ -72,7 +72,7 @@ def table_png(rows: Sequence[str], columns: Sequence[str], values: Array, best: 
     figure = Figure(figsize=(2.6 + 1.05 * len(columns), 0.9 + 0.27 * (len(rows) + 1)), layout="constrained")
     axes = figure.add_subplot()
     whole = np.vstack([np.where(np.isfinite(room), 1.0, np.nan), share])
-    axes.imshow(np.ma.masked_invalid(whole), cmap="Blues", vmin=0, vmax=1.35, aspect="auto")
+    axes.imshow(np.ma.masked_invalid(whole), cmap="Blues", vmin=0, vmax=1.8, aspect="auto")
     for place, line in enumerate(np.vstack([best, values])):
         for column, value in enumerate(line):
             if np.isfinite(value):
