@@ -219,8 +219,8 @@ def _differences(
 ) -> list[Difference]:
     order = sorted(values, key=lambda name: values[name], reverse=metric.higher_is_better)
     pairs = [(order[0], other) for other in order[1:]]
-    tops = {kind: next((name for name in order if kinds[name] == kind), None) for kind in KINDS}
-    pairs += [(tops["fusion"], tops[kind]) for kind in ("modality", "control") if tops["fusion"] and tops[kind]]
+    tops = {kinds[name]: name for name in reversed(order)}  # the best of each kind
+    pairs += [(tops["fusion"], tops[kind]) for kind in ("modality", "control") if "fusion" in tops and kind in tops]
     pairs = [pair for i, pair in enumerate(pairs) if {*pair} not in [{*other} for other in pairs[:i]]]
     gaps = [distributions[first] - distributions[second] for first, second in pairs]
     p_values = [two_sided_p(gap) for gap in gaps]

@@ -89,7 +89,7 @@ class Store:
         """Hash what a preparation depends on: data, labels, splits, window, the preprocessor's code and options."""
         parts = [
             _VERSION,
-            _code(plan.preprocessor),
+            _code(plan.preprocessor.__module__, inspect.getfile(plan.preprocessor)),
             plan.key,
             self.data_fingerprint,
             self.cohort.fingerprint,
@@ -196,11 +196,11 @@ class Store:
 
 
 @cache
-def _code(preprocessor: type) -> str:
-    """Hash the package that a preprocessor comes from, whose code it may call."""
-    package = sys.modules[preprocessor.__module__.partition(".")[0]]
+def _code(module: str, file: str) -> str:
+    """Hash the package that a preprocessor comes from, whose code it may call; outside a package, its file."""
+    package = sys.modules[module.partition(".")[0]]
     folders = [Path(each) for each in getattr(package, "__path__", ())]
-    files = [each for folder in folders for each in folder.rglob("*.py")] or [Path(inspect.getfile(preprocessor))]
+    files = [each for folder in folders for each in folder.rglob("*.py")] or [Path(file)]
     return hashlib.sha256(b"".join(each.read_bytes() for each in sorted(files))).hexdigest()
 
 
