@@ -80,10 +80,12 @@ def _data(verbs: Verbs) -> None:
     synthetic.add_argument("out", type=Path)
     synthetic.add_argument("--patients", type=_count, default=2000)
     synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument("--recipe", default="mixed", help="redundant, unique, synergy, ancestor, noise, mixed")
+    synthetic.add_argument(
+        "--recipe", default="mixed", help="redundant, unique, synergy, ancestor, missing, noise, mixed"
+    )
     synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
-    synthetic.add_argument("--note-missing", type=_share, default=0.3)
-    synthetic.add_argument("--image-missing", type=_share, default=0.5)
+    synthetic.add_argument("--note-missing", type=_share, help="share without notes (default: the recipe's)")
+    synthetic.add_argument("--image-missing", type=_share, help="share without images (default: the recipe's)")
     _overwrite(synthetic)
     synthetic.set_defaults(run="data_synthetic")
     check = kinds.add_parser("check", help="validate a folder and show who has what")
@@ -122,14 +124,23 @@ def _study_verbs(verbs: Verbs) -> None:
     _runs(search)
     _overrides(search)
     search.set_defaults(run="search")
-    compare = verbs.add_parser("compare", help="compare fusion strategies on the held-out split, with intervals")
+    compare = verbs.add_parser("compare", help="compare strategies of fusion or training on the held-out split")
     compare.add_argument("study", help="a study that was searched, or a YAML file")
-    compare.add_argument("--by", choices=("fusion",), default="fusion")
+    compare.add_argument("--by", choices=("fusion", "training"), default="fusion")
     compare.add_argument("--seeds", type=_count, default=None)
     compare.add_argument("--workers", type=_count, default=None)
     _runs(compare)
     _overrides(compare)
     compare.set_defaults(run="compare")
+    benchmark = verbs.add_parser("benchmark", help="every strategy on every synthetic recipe, as one table")
+    benchmark.add_argument("--by", choices=("fusion", "training"), default="fusion")
+    benchmark.add_argument("--recipes", type=_names, default=None, metavar="A,B", help="default: all but mixed")
+    benchmark.add_argument("--strategies", type=_names, default=None, metavar="A,B", help="fusions (default: all)")
+    benchmark.add_argument("--patients", type=_count, default=2000)
+    benchmark.add_argument("--seeds", type=_count, default=3)
+    benchmark.add_argument("--workers", type=_count, default=None)
+    _runs(benchmark)
+    benchmark.set_defaults(run="benchmark")
     report = verbs.add_parser("report", help="write the HTML report of a study")
     report.add_argument("study")
     _runs(report)
@@ -157,7 +168,8 @@ def _model_verbs(verbs: Verbs) -> None:
 
 def _other_verbs(verbs: Verbs) -> None:
     components = verbs.add_parser("components", help="list encoders and fusion strategies, or show one")
-    components.add_argument("name", nargs="?")
+    components.add_argument("name", nargs="?", help="one of them, or a kind: codes, fusion, training, ...")
+    components.add_argument("--markdown", action="store_true", help="print the tables as docs/components.md has them")
     components.set_defaults(run="components")
     track = verbs.add_parser("track", help="write what a study did to MLflow again")
     track.add_argument("action", choices=("sync",))
@@ -175,6 +187,11 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 up; got '{text}'")
     return int(text)
+
+
+def _names(text: str) -> list[str]:
+    """Read names with commas between."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _share(text: str) -> float:

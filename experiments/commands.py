@@ -116,6 +116,24 @@ def compare(arguments: Namespace) -> int:
     return 0
 
 
+def benchmark(arguments: Namespace) -> int:
+    """Compare every strategy on every recipe."""
+    from experiments.benchmark import run_benchmark
+
+    found = run_benchmark(
+        arguments.runs or Path("runs"),
+        by=arguments.by,
+        recipes=arguments.recipes,
+        fusions=arguments.strategies,
+        patients=arguments.patients,
+        seeds=arguments.seeds,
+        workers=arguments.workers,
+    )
+    console().print(found.render())
+    say(f"wrote {found.folder}/table.md, table.csv and table.png")
+    return 0
+
+
 def report(arguments: Namespace) -> int:
     """Write the report of a study."""
     from experiments.searching import write_study_report
@@ -160,8 +178,11 @@ def predict(arguments: Namespace) -> int:
 
 def components(arguments: Namespace) -> int:
     """List the catalogue or show one component."""
-    from experiments.catalogue import render_catalogue
+    from experiments.catalogue import catalogue_markdown, render_catalogue
 
+    if arguments.markdown:
+        print(catalogue_markdown(), end="")  # noqa: T201 - a document for stdout
+        return 0
     console().print(render_catalogue(arguments.name))
     return 0
 

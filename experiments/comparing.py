@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.comparison import Comparison, compare_predictions
 from experiments.config import Config, ExperimentConfig, TrainingConfig, parse_config
-from experiments.contenders import Contender, Subject, chosen, contenders
+from experiments.contenders import BY, Contender, Subject, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
 from experiments.data.store import Store
@@ -40,29 +40,25 @@ def compare_config(
     workers: int | None = None,
     progress: bool = True,
 ) -> tuple[Comparison, Path]:
-    """Compare fusion strategies of an experiment, or of the best trial of a study, on the held-out split.
+    """Compare strategies of fusion or of training on the held-out split, for an experiment or a study's best trial.
 
     Runs that were done before are not done again, so an interrupted comparison goes on where it was.
 
     Raises:
         UsageError: there is nothing to compare, or the study has no finished trial.
     """
-    if by != "fusion":
-        raise UsageError(f"can compare by 'fusion'; got '{by}'")
+    if by not in BY:
+        raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
     subject = chosen(config)
-    folder = config.runs / config.name / "compare"
+    folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
     store = open_store(config, progress=progress)
-    strategies = contenders(subject, controls=config.compare.controls)
+    strategies = contenders(subject, by=by, controls=config.compare.controls)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
     count = seeds or config.compare.seeds
-    shared = {
-        "config": config.model_dump(mode="json"),
-        "training": subject.training.model_dump(),
-        "folder": str(folder / "predictions"),
-    }
+    shared = {"config": config.model_dump(mode="json"), "folder": str(folder / "predictions")}
     jobs = [
-        {**shared, "contender": _plain(each), "seed": _FRESH + seed}
+        {**shared, "contender": _plain(each, subject.training), "seed": _FRESH + seed}
         for each in strategies.values()
         for seed in range(count)
     ]
@@ -76,14 +72,12 @@ def run_job(settings: Mapping[str, Any]) -> str:
     """Train one contender with one seed, predict the held-out split and return the file with the predictions."""
     config = parse_config(settings["config"])
     store = open_store(config)
-    key = json.dumps(
-        [settings["contender"], settings["training"], settings["seed"], config.data.preprocess], sort_keys=True
-    )
+    key = json.dumps([settings["contender"], settings["seed"], config.data.preprocess], sort_keys=True)
     parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
     path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
     if path.is_file():
         return str(path)
-    training, seed = TrainingConfig.model_validate(settings["training"]), settings["seed"]
+    training, seed = TrainingConfig.model_validate(settings["contender"]["training"]), settings["seed"]
     control = settings["contender"]["control"]
     if control is not None:
         fit = CONTROLS[control](store, selection_metric(store.task, training), seed)
@@ -104,10 +98,11 @@ def _train(
     return {"predictions": found, "tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
 
 
-def _plain(contender: Contender) -> dict[str, Any]:
-    """Return a contender as plain data for a worker process."""
+def _plain(contender: Contender, training: TrainingConfig) -> dict[str, Any]:
+    """Return a contender as plain data for a worker process, its own training settings on top of the shared ones."""
     architecture = contender.architecture.to_dict() if contender.architecture is not None else None
-    return {"architecture": architecture, "control": contender.control}
+    settings = {**training.model_dump(), **contender.training}
+    return {"architecture": architecture, "control": contender.control, "training": settings}
 
 
 def _compare(
@@ -125,9 +120,9 @@ def _compare(
         failures = [each.reason for each in mine if isinstance(each, JobFailure)]
         if failures:
             warnings.append(f"{name}: {len(failures)} of {count} runs failed ({failures[0]})")
-        files = [np.load(each) for each in mine if isinstance(each, str)]
+        files = [Path(each) for each in mine if isinstance(each, str)]
         if files:
-            predictions[name] = [squeeze_outputs(store.task, file["predictions"]) for file in files]
+            predictions[name] = [squeeze_outputs(store.task, _predictions(file)) for file in files]
     if not predictions:
         raise UsageError(f"every run of the comparison failed: {warnings[-1]}")
     rows = store.cohort.rows("held_out")
@@ -142,6 +137,12 @@ def _compare(
         seed=config.seed,
         about=_about(config, store, subject, count, warnings),
     )
+
+
+def _predictions(path: Path) -> np.ndarray[Any, Any]:
+    with np.load(path) as file:
+        found: np.ndarray[Any, Any] = file["predictions"]
+    return found
 
 
 def _about(config: Config, store: Store, subject: Subject, count: int, warnings: list[str]) -> dict[str, Any]:

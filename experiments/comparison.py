@@ -18,8 +18,8 @@ from experiments.metrics import Metric, default_metric, metric_name, metrics_for
 from fusion import Task
 
 Array = NDArray[Any]
-KINDS = ("fusion", "modality", "control")
-"""What a strategy is: a fusion of modalities, one modality alone, or a control that is no network."""
+KINDS = ("fusion", "modality", "control", "training")
+"""What a strategy is: a fusion of modalities, one modality alone, a control that is no network, a way to train."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Comparison:
         """Say in a sentence or two what the primary metric shows, and what it does not."""
         fusion, single, control = self.best("fusion"), self.best("modality"), self.best("control")
         if fusion is None or single is None:
-            return "nothing to compare"
+            return self._verdict_on_training()
         first = f"best fusion: {fusion.strategy}, {metric_name(self.metric)} {_with_interval(fusion)}; "
         second = f"best single modality: {single.strategy}, {_with_interval(single)}; "
         text = first + second + self._gap(fusion, single)
@@ -91,6 +91,15 @@ class Comparison:
             gap = self._gap(fusion, control)
             text += f". Control {control.strategy}, {_with_interval(control)}{'; ' if gap else ''}{gap}"
         return text
+
+    def _verdict_on_training(self) -> str:
+        """Say what the best way to train is, and how far it is from training without any strategy."""
+        ranked = [row for row in self.ranking() if row.kind == "training"]
+        if len(ranked) < 2:
+            return "nothing to compare"
+        best, plain = ranked[0], next((row for row in ranked if row.strategy == "plain"), ranked[-1])
+        text = f"best training: {best.strategy}, {metric_name(self.metric)} {_with_interval(best)}"
+        return text if best is plain else f"{text}; {plain.strategy}, {_with_interval(plain)}; {self._gap(best, plain)}"
 
     def _gap(self, first: Row, second: Row) -> str:
         """Say by how much the first strategy differs from the second, and whether that is shown."""
@@ -210,8 +219,8 @@ def _differences(
 ) -> list[Difference]:
     order = sorted(values, key=lambda name: values[name], reverse=metric.higher_is_better)
     pairs = [(order[0], other) for other in order[1:]]
-    tops = {kind: next((name for name in order if kinds[name] == kind), None) for kind in KINDS}
-    pairs += [(tops["fusion"], other) for kind, other in tops.items() if kind != "fusion" and tops["fusion"] and other]
+    tops = {kinds[name]: name for name in reversed(order)}  # the best of each kind
+    pairs += [(tops["fusion"], tops[kind]) for kind in ("modality", "control") if "fusion" in tops and kind in tops]
     pairs = [pair for i, pair in enumerate(pairs) if {*pair} not in [{*other} for other in pairs[:i]]]
     gaps = [distributions[first] - distributions[second] for first, second in pairs]
     p_values = [two_sided_p(gap) for gap in gaps]

@@ -22,14 +22,14 @@ class _Strict(BaseModel):
 
 
 class SyntheticConfig(_Strict):
-    """What `data.folder` is filled with when it does not exist yet."""
+    """What `data.folder` is filled with when it does not exist yet; without a rate of missing, the recipe's own."""
 
     patients: Annotated[int, Field(ge=50)] = 2000
     seed: int = 0
     recipe: str = "mixed"
     missing: Literal["random", "severity"] = "random"
-    note_missing: Annotated[float, Field(ge=0, le=1)] = 0.3
-    image_missing: Annotated[float, Field(ge=0, le=1)] = 0.5
+    note_missing: Annotated[float, Field(ge=0, le=1)] | None = None
+    image_missing: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class SplitConfig(_Strict):

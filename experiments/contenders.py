@@ -1,9 +1,10 @@
-"""What a comparison compares: every fusion of the same encoders, each modality alone, and controls."""
+"""What a comparison compares: fusions of the same encoders, modalities alone, training strategies, controls."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from experiments.config import Config, ExperimentConfig, TrainingConfig
 from experiments.controls import CONTROLS
@@ -12,16 +13,38 @@ from experiments.objective import trial_training
 from fusion import FUSIONS, Architecture, Spec, UsageError
 from fusion.component import find
 
-Kind = Literal["fusion", "modality", "control"]
+Kind = Literal["fusion", "training", "modality", "control"]
+BY = ("fusion", "training")
+"""What may be compared: fusions, or training strategies of one architecture."""
+
+PLAIN = "plain"
+TRAININGS: Mapping[str, Mapping[str, Any]] = {
+    PLAIN: {},
+    "modality_dropout": {"modality_dropout": 0.3},
+    "unimodal_loss": {"unimodal_loss": 0.5},
+    "ogm_ge": {"balance": "ogm_ge"},
+    "info_reg": {"balance": "info_reg"},
+    "gradient_blend": {"balance": "gradient_blend"},
+    "alignment": {"alignment": 0.1},
+    "class_weights": {"class_weights": True},
+    "focal": {"focal_gamma": 2.0},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "ema": {"average": "ema"},
+    "swa": {"average": "swa"},
+    "layer_decay": {"layer_decay": 0.7},
+}
+"""Training strategies one at a time, each on top of plain training."""
+_OFF = {name: TrainingConfig.model_fields[name].default for each in TRAININGS.values() for name in each}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of a comparison: an architecture, or the name of a control that is no network."""
+    """One line of a comparison: an architecture with its own training settings, or the name of a control."""
 
     kind: Kind
     architecture: Architecture | None = None
     control: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,14 +95,17 @@ def chosen(config: Config) -> Subject:
     return Subject(architecture, training, fusions, best.architecture, tuple(remarks))
 
 
-def contenders(subject: Subject, *, controls: bool = True) -> dict[str, Contender]:
-    """Return every contender by name: fusions of the same encoders, each modality alone, and controls.
+def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -> dict[str, Contender]:
+    """Return every contender by name: fusions or training strategies, and what they are held against.
 
-    The fusion that was found keeps its hyperparameters; the others have their defaults. What the search preferred is
-    a contender of its own where it fuses some of the modalities only. Controls read coded events, so they take part
-    where the comparison has them.
+    Training strategies train the same architecture, one at a time, beside training without any. Fusions have the same
+    encoders, beside each modality alone and controls. The fusion that was found keeps its hyperparameters; the others
+    have their defaults. What the search preferred is a contender of its own where it fuses some of the modalities
+    only. Controls read coded events, so they take part where the comparison has them.
     """
     architecture, preferred = subject.architecture, subject.preferred
+    if by == "training":
+        return {name: Contender("training", architecture, training={**_OFF, **TRAININGS[name]}) for name in TRAININGS}
     found: dict[str, Contender] = {}
     if len(architecture.encoders) > 1:
         for name in dict.fromkeys([*subject.fusions, architecture.fusion.name]):

@@ -72,6 +72,22 @@ def backbone_digest(backbone: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def features_key(encoder: Any) -> str:
+    """Hash what features depend on beside the inputs: frozen weights, the network's make, the encoder's settings.
+
+    Settings are the encoder's plain attributes, as `stride`; the network's text tells activations apart, which have no
+    weights.
+    """
+    backbone = encoder.backbone()
+    settings = {
+        name: value
+        for name, value in vars(encoder).items()
+        if isinstance(value, bool | int | float | str) and name != "training"
+    }
+    parts = [backbone_digest(backbone), str(backbone), type(encoder).__name__, json.dumps(settings, sort_keys=True)]
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()
+
+
 def _join(packs: list[Packed], values: list[Tensor]) -> Packed:
     offsets, start = [packs[0].offsets[:1]], 0
     for packed in packs:
@@ -81,7 +97,7 @@ def _join(packs: list[Packed], values: list[Tensor]) -> Packed:
 
 
 def _open(encoder: Any, plan: Preparation, store: Store, split: str, device: torch.device) -> FeatureSource:
-    parts = [backbone_digest(encoder.backbone()), store.fingerprint(plan), split, type(encoder).__name__]
+    parts = [features_key(encoder), store.fingerprint(plan), split]
     path = store.cache / f"features-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.safetensors"
     if not path.exists():
         _compute(encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device)

@@ -61,6 +61,31 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
     return _png(figure, axes)
 
 
+def table_png(rows: Sequence[str], columns: Sequence[str], values: Array, best: Array) -> bytes:
+    """Draw a table of scores in which the shade is how far a score is from chance to the best possible of its column.
+
+    Shape:
+        values (R, C), NaN where there is none; best (C,).
+    """
+    room = np.where(best > 0.55, best - 0.5, np.nan)  # where nothing can be found there is nothing to shade
+    share = np.clip((values - 0.5) / room, 0, 1)
+    figure = Figure(figsize=(2.6 + 1.05 * len(columns), 0.9 + 0.27 * (len(rows) + 1)), layout="constrained")
+    axes = figure.add_subplot()
+    whole = np.vstack([np.where(np.isfinite(room), 1.0, np.nan), share])
+    axes.imshow(np.ma.masked_invalid(whole), cmap="Blues", vmin=0, vmax=1.8, aspect="auto")
+    for place, line in enumerate(np.vstack([best, values])):
+        for column, value in enumerate(line):
+            if np.isfinite(value):
+                axes.annotate(f"{value:.3f}", (column, place), ha="center", va="center", fontsize=8.5, color="#111111")
+    axes.set_xticks(range(len(columns)), columns, **_STYLE)
+    axes.set_yticks(range(len(rows) + 1), ["best possible", *rows], **_STYLE)
+    axes.xaxis.tick_top()
+    axes.axhline(0.5, color=GREY, linewidth=1)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return _png(figure)
+
+
 def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) -> bytes:
     """Draw the score of every trial by fusion and the best so far; pruned trials are hollow.
 
@@ -212,11 +237,12 @@ def architecture_svg(architecture: Mapping[str, Any]) -> str:
     return opening + "".join(parts) + "</svg>"
 
 
-def _png(figure: Figure, axes: Any) -> bytes:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="x", color="#e6e6e6", linewidth=0.8, zorder=0)
-    axes.set_axisbelow(True)
+def _png(figure: Figure, axes: Any = None) -> bytes:
+    if axes is not None:
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.grid(axis="x", color="#e6e6e6", linewidth=0.8, zorder=0)
+        axes.set_axisbelow(True)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)

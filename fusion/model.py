@@ -109,6 +109,9 @@ def drop_modalities(has: Tensor, probability: float) -> Tensor:
 
     Shape:
         has (B, M) bool -> (B, M) bool.
+
+    Reference:
+        Neverova et al., ModDrop: Adaptive Multi-modal Gesture Recognition, 2016.
     """
     chance = torch.rand(has.shape, device=has.device)
     kept = has & (chance >= probability)

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from experiments import comparing
+from experiments import contenders as contending
 from experiments.comparing import compare_config
 from experiments.comparison import Comparison, compare_predictions, evaluate_predictions
 from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
@@ -309,14 +310,36 @@ def test_few_events_are_said_to_make_wide_intervals(tiny: Config, monkeypatch: p
     assert any("the intervals are wide" in warning for warning in found.about["warnings"])
 
 
-def test_only_fusion_can_be_compared_by(tiny: Config) -> None:
-    with pytest.raises(UsageError, match="can compare by 'fusion'; got 'colour'"):
+def test_what_can_be_compared_by(tiny: Config) -> None:
+    with pytest.raises(UsageError, match="can compare by fusion or training; got 'colour'"):
         compare_config(tiny, by="colour")
+
+
+def test_training_strategies_are_compared_with_plain_training(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparing, "run_jobs", here)
+    monkeypatch.setattr(contending, "TRAININGS", {"plain": {}, "focal": {"focal_gamma": 2.0}})
+    found, folder = compare_config(tiny, by="training", progress=False)
+    assert folder.name == "compare-training"
+    assert {row.strategy for row in found.rows} == {"plain", "focal"}
+    assert {row.kind for row in found.rows} == {"training"}
+    assert found.verdict().startswith("best training: ")
+
+
+def test_every_training_strategy_is_plain_but_for_its_own_settings() -> None:
+    searched = Subject(Architecture({"codes": Spec("bag")}, Spec("late")), TrainingConfig(average="ema", lr=0.5), ())
+    found = contenders(searched, by="training")
+    settings = {
+        name: TrainingConfig.model_validate({**searched.training.model_dump(), **each.training})
+        for name, each in found.items()
+    }
+    assert settings["plain"] == TrainingConfig(lr=0.5)
+    assert settings["focal"] == TrainingConfig(lr=0.5, focal_gamma=2.0)
+    assert len({each.model_dump_json() for each in settings.values()}) == len(found) == len(contending.TRAININGS)
 
 
 def test_a_fusion_that_does_not_exist_names_the_nearest(tiny: Config) -> None:
     wrong = tiny.model_copy(update={"compare": tiny.compare.model_copy(update={"fusions": ["gatd"]})})
-    with pytest.raises(UsageError, match="compare.fusions: unknown component 'gatd'; did you mean 'gated'?"):
+    with pytest.raises(UsageError, match=r"compare\.fusions: unknown component 'gatd'; did you mean 'gated'\?"):
         chosen(wrong)
 
 

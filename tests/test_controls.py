@@ -28,7 +28,9 @@ def record(*each: tuple[str, float]) -> Record:
     return Record(CodeEvents(codes, np.zeros(len(codes), np.float32), np.array(values, np.float32)))
 
 
-FITTED = CodeCounts.fit([record(("a", NAN), ("lab", 1.0)), record(("a", NAN), ("lab", 3.0), ("rare", NAN))], Knowledge())
+FITTED = CodeCounts.fit(
+    [record(("a", NAN), ("lab", 1.0)), record(("a", NAN), ("lab", 3.0), ("rare", NAN))], Knowledge()
+)
 
 
 def test_features_by_hand() -> None:
@@ -74,18 +76,18 @@ def reopened(folder: Path, **data: Any) -> Store:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("control")
-    opened(folder, "mixed", 600)
+    opened(folder, "redundant", 1500)
     return folder
 
 
-def test_it_finds_what_is_planted_in_codes_and_no_more(folder: Path) -> None:
+def test_it_finds_what_is_planted_in_codes(folder: Path) -> None:
     store = reopened(folder)
     fit = boosted_counts(store, METRICS["auroc"], seed=0)
     rows = store.cohort.rows("held_out")
     assert fit.predictions.shape == (len(rows), 1)
     truth = json.loads((folder / "data" / "truth.json").read_text(encoding="utf-8"))
     reached = METRICS["auroc"](store.cohort.targets[rows], fit.predictions[:, 0])
-    assert 0.6 < reached < truth["bayes_auroc"]["population"]
+    assert reached > truth["bayes_auroc_subsets_held_out"]["codes"] - 0.05
     again, other = (boosted_counts(store, METRICS["auroc"], seed) for seed in (0, 1))
     np.testing.assert_array_equal(again.predictions, fit.predictions)
     assert not np.array_equal(other.predictions, fit.predictions)
@@ -95,12 +97,10 @@ def test_held_out_truths_and_records_change_nothing_it_learned(folder: Path, tmp
     """Turn the truth of held-out patients round: predictions stay as they are."""
     before = boosted_counts(reopened(folder), METRICS["auroc"], seed=0)
     copy = tmp_path / "data"
-    write_synthetic(copy, patients=600, recipe="mixed", seed=1)
+    write_synthetic(copy, patients=1500, recipe="redundant", seed=1)
     labels = pl.read_parquet(copy / "labels" / "outcome.parquet")
     held_out = pl.read_parquet(copy / "metadata" / "subject_splits.parquet").filter(pl.col("split") == "held_out")
-    turned = labels.with_columns(
-        pl.col("boolean_value") ^ pl.col("subject_id").is_in(held_out["subject_id"].to_list())
-    )
+    turned = labels.with_columns(pl.col("boolean_value") ^ pl.col("subject_id").is_in(held_out["subject_id"].to_list()))
     turned.write_parquet(copy / "labels" / "outcome.parquet")
     after = boosted_counts(reopened(tmp_path), METRICS["auroc"], seed=0)
     np.testing.assert_array_equal(after.predictions, before.predictions)
@@ -129,11 +129,16 @@ def test_every_kind_of_task(folder: Path, kind: str) -> None:
     if kind == "multiclass":
         np.testing.assert_allclose(fit.predictions.sum(1), 1, rtol=1e-5)
     if kind == "regression":
-        assert fit.score < np.std(store.cohort.targets)  # better than the mean for everybody
+        assert fit.score < np.std(store.cohort.targets[store.cohort.rows("tuning")])  # better than one for everybody
 
 
-def test_patients_without_codes_are_predicted_too(folder: Path) -> None:
-    store = reopened(folder)
+def test_patients_without_codes_are_predicted_too(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    write_synthetic(copy, patients=1500, recipe="redundant", seed=1)
+    (shard,) = (copy / "data").glob("*.parquet")
+    events, taken = pl.read_parquet(shard), list(range(1, 1501, 3))
+    events.filter(~pl.col("subject_id").is_in(taken) | pl.col("code").str.starts_with("NOTE//")).write_parquet(shard)
+    store = reopened(tmp_path)
     absent = store.source(plan()).row_index.numpy() < 0
     assert absent[store.cohort.rows("held_out")].any()
     assert np.isfinite(boosted_counts(store, METRICS["auroc"], seed=0).predictions).all()

@@ -156,6 +156,26 @@ def test_missing_by_severity_hangs_on_the_risk_and_at_random_does_not(
         assert gap > 0.15 if differs else abs(gap) < 0.07
 
 
+def test_held_out_patients_of_the_missing_recipe_lack_what_training_patients_have(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "data", patients=3000, seed=0, recipe="missing")
+    splits = pl.read_parquet(tmp_path / "data" / "metadata" / "subject_splits.parquet")
+    for column, (usual, late) in {"text_value": (0.1, 0.5), "image_path": (0.1, 0.85)}.items():
+        table = having(tmp_path / "data", column).join(splits, on="subject_id")
+        gone = {split: 1 - part["has"].mean() for (split,), part in table.group_by("split")}
+        assert [gone["train"], gone["tuning"]] == pytest.approx([usual, usual], abs=0.04)
+        assert gone["held_out"] == pytest.approx(late, abs=0.06)
+
+
+def test_availability_is_drawn_as_the_joint_distribution_says() -> None:
+    causes = Causes(RECIPES["missing"], "severity", 0.3, 0.5).held_out
+    assert (causes.note_missing, causes.image_missing) == RECIPES["missing"].missing_held_out
+    for pattern in (0, len(causes.patterns) - 1):
+        drawn = causes.draw_availability(np.full(40_000, pattern), np.random.default_rng(0))
+        shares = np.bincount(drawn, minlength=len(causes.availability)) / len(drawn)
+        wanted = causes.joint[pattern] / causes.joint[pattern].sum()
+        np.testing.assert_allclose(shares, wanted, atol=0.01)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("missing", ["random", "severity"])
 def test_the_best_possible_auroc_is_the_one_that_simulation_gives(recipe: str, missing: str) -> None:
@@ -177,6 +197,7 @@ def test_the_truth_of_every_recipe_is_what_its_story_says(written: Written) -> N
     assert best["unique"] - single["unique"] > 0.08
     assert best["redundant"] - single["redundant"] < 0.02
     assert best["mixed"] - single["mixed"] > 0.05
+    assert truth["missing"]["bayes_auroc"]["held_out"] < truth["missing"]["bayes_auroc"]["train"] - 0.05
     assert truth["ancestor"]["best_single_modality"] in ("codes", "graph")
     rare = truth["ancestor"]["rare_leaves"]
     assert rare["held_out_auroc_known_leaves_only"] < 0.6 < 0.85 < truth["ancestor"]["bayes_auroc_single"]["graph"]

@@ -69,6 +69,11 @@ class DescribedCodes:
         return cls(both, len(seen.codes), words, ((hashed,), *rows))
 
     @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes that are known, by number from 1."""
+        return self.vocabulary.codes
+
+    @property
     def size(self) -> int:
         """How many rows a table of words needs."""
         return _FIRST + len(self.words) + _BUCKETS

@@ -58,6 +58,11 @@ class DigitCodes:
             CodeVocabulary.fit(records, knowledge, max_events=max_events, min_count=min_count, bin_hours=bin_hours)
         )
 
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The codes that are known, by number from 1."""
+        return self.vocabulary.codes
+
     def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name each column's type and the shape of one item."""
         plain: tuple[int, ...] = ()

@@ -7,9 +7,11 @@ import inspect
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +89,7 @@ class Store:
         """Hash what a preparation depends on: data, labels, splits, window, the preprocessor's code and options."""
         parts = [
             _VERSION,
-            hashlib.sha256(Path(inspect.getfile(plan.preprocessor)).read_bytes()).hexdigest(),
+            _code(plan.preprocessor.__module__, inspect.getfile(plan.preprocessor)),
             plan.key,
             self.data_fingerprint,
             self.cohort.fingerprint,
@@ -191,6 +193,15 @@ class Store:
                     raise
                 unreadable.add(error.path)
                 record = replace(record, images=tuple(each for each in record.images if each.path != error.path))
+
+
+@cache
+def _code(module: str, file: str) -> str:
+    """Hash the package that a preprocessor comes from, whose code it may call; outside a package, its file."""
+    package = sys.modules[module.partition(".")[0]]
+    folders = [Path(each) for each in getattr(package, "__path__", ())]
+    files = [each for folder in folders for each in folder.rglob("*.py")] or [Path(file)]
+    return hashlib.sha256(b"".join(each.read_bytes() for each in sorted(files))).hexdigest()
 
 
 def dataset_fingerprint(dataset: Dataset, cache: Path) -> str:

@@ -4,6 +4,30 @@ Each is a setting of `training`, so it is searched as the learning rate is. A st
 encoders' gradients before a step, and learn from the losses at the end of an epoch.
 """
 
-from experiments.strategies.compose import Step, Strategies, make_strategies
+from collections.abc import Callable, Mapping
+from typing import Any
 
-__all__ = ["Step", "Strategies", "make_strategies"]
+from experiments.averaging import WeightAverage
+from experiments.optimizer import layer_scales
+from experiments.strategies.alignment import Alignment
+from experiments.strategies.balance import InfoReg, OgmGe
+from experiments.strategies.blending import GradientBlend
+from experiments.strategies.compose import Step, Strategies, make_strategies
+from experiments.strategies.probes import Probes
+from fusion.model import drop_modalities
+from fusion.task import Criterion
+
+STRATEGIES: Mapping[str, Callable[..., Any]] = {
+    "modality_dropout": drop_modalities,
+    "unimodal_loss": Probes,
+    "balance: ogm_ge": OgmGe,
+    "balance: info_reg": InfoReg,
+    "balance: gradient_blend": GradientBlend,
+    "alignment": Alignment,
+    "class_weights, focal_gamma, label_smoothing": Criterion,
+    "average: ema, swa": WeightAverage,
+    "layer_decay": layer_scales,
+}
+"""What documents each setting of `training` that is a strategy."""
+
+__all__ = ["STRATEGIES", "Step", "Strategies", "make_strategies"]

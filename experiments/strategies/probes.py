@@ -16,6 +16,10 @@ class Probes(nn.Module):
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> logits (B, M, K), has (B, M) bool.
+
+    Reference:
+        Wang, Tran, Feiszli, What Makes Training Multi-modal Classification Networks Hard?, 2020 (unimodal losses beside
+        the joint one).
     """
 
     def __init__(self, modalities: Sequence[str], dim: int, outputs: int) -> None:

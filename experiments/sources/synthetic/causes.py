@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
@@ -72,6 +72,15 @@ class Causes:
         each = there * (1 - self.absent[:, None]) + (1 - there) * self.absent[:, None]
         return np.asarray(each.prod(-1) / len(self.patterns))
 
+    @cached_property
+    def held_out(self) -> Causes:
+        """The same causes with what held-out patients lack: itself, unless the recipe says otherwise."""
+        if self.recipe.missing_held_out is None:
+            return self
+        return replace(
+            self, note_missing=self.recipe.missing_held_out[0], image_missing=self.recipe.missing_held_out[1]
+        )
+
     def score(self, modalities: Sequence[str]) -> NDArray[np.float64]:
         """P(label = 1 | what these modalities show and which of them are there). Shape: (P, A)."""
         keys: dict[tuple[object, ...], list[tuple[int, int]]] = {}
@@ -107,6 +116,11 @@ class Causes:
         cell = rng.choice(self.joint.size, count, p=self.joint.ravel() / self.joint.sum())
         pattern, available = np.divmod(cell, self.joint.shape[1])
         return pattern, available, rng.random(count) < self.risk[pattern]
+
+    def draw_availability(self, pattern: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Draw what patients of known patterns have. Shape: (N,) -> (N,)."""
+        chance = (self.joint / self.joint.sum(1, keepdims=True))[pattern].cumsum(1)
+        return np.minimum((rng.random((len(pattern), 1)) > chance).sum(1), chance.shape[1] - 1)
 
 
 def weighted_auroc(scores: NDArray[np.float64], counts: NDArray[np.float64]) -> float:

@@ -22,7 +22,8 @@ class Recipe:
     """Log-odds of the label: `weights` times (+1 or -1) of each cause, `synergy` times disease times note.
 
     With `shared`, all causes are one. Rare codes come from a pool of `leaves` a family. `clutter`
-    multiplies how many codes, values, sentences and notes there are that say nothing.
+    multiplies how many codes, values, sentences and notes there are that say nothing. `missing` is the share of
+    patients without notes and without images, and `missing_held_out` that of the held-out split where it differs.
     """
 
     story: str
@@ -32,6 +33,8 @@ class Recipe:
     shared: bool = False
     leaves: int = 60
     clutter: float = 1.0
+    missing: tuple[float, float] = (0.3, 0.5)
+    missing_held_out: tuple[float, float] | None = None
     can: tuple[str, ...] = ("early", "late", "cross_attention")
     cannot: tuple[str, ...] = ()
 
@@ -59,6 +62,13 @@ RECIPES: Mapping[str, Recipe] = {
         "the label hangs on a parent code whose leaves are rare: who knows the hierarchy wins",
         {"family": 2.2},
         leaves=3000,
+    ),
+    "missing": Recipe(
+        "parts as in unique, but most held-out patients lack the image and many the note, which few did in training",
+        {"disease": 0.9, "note": 1.3, "image": 1.4, "family": 0.9},
+        base=-0.5,
+        missing=(0.1, 0.1),
+        missing_held_out=(0.5, 0.85),
     ),
     "noise": Recipe("the label depends on nothing: whoever wins here is lucky", base=-0.4),
     "mixed": Recipe(

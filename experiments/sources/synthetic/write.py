@@ -29,29 +29,35 @@ def write_synthetic(
     seed: int = 0,
     recipe: str = "mixed",
     missing: Literal["random", "severity"] = "random",
-    note_missing: float = 0.3,
-    image_missing: float = 0.5,
+    note_missing: float | None = None,
+    image_missing: float | None = None,
     shard_size: int = 10_000,
     overwrite: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Write a MEDS folder of patients whose outcome has planted causes, and return what `truth.json` says.
 
-    The same arguments give the same content. Memory is bounded by `shard_size`.
+    The same arguments give the same content. Memory is bounded by `shard_size`. Without a rate of missing notes or
+    images the recipe's own holds (30% and 50% for most).
 
     Raises:
         UsageError: unknown recipe, a rate outside 0 to 1, or `out` exists.
     """
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
-    for name, rate in (("note_missing", note_missing), ("image_missing", image_missing)):
+    notes_gone, images_gone = RECIPES[recipe].missing
+    rates = {
+        "note_missing": notes_gone if note_missing is None else note_missing,
+        "image_missing": images_gone if image_missing is None else image_missing,
+    }
+    for name, rate in rates.items():
         if not 0 <= rate <= 1:
             raise UsageError(f"{name} must be between 0 and 1; got {rate}")
     if patients < 50:
         raise UsageError(f"patients must be at least 50, so that every split has both outcomes; got {patients}")
-    causes = Causes(RECIPES[recipe], missing, note_missing, image_missing)
+    causes = Causes(RECIPES[recipe], missing, **rates)
     arguments = {"recipe": recipe, "patients": patients, "seed": seed, "missing": missing}
-    arguments |= {"note_missing": note_missing, "image_missing": image_missing, "shard_size": shard_size}
+    arguments |= {**rates, "shard_size": shard_size}
     with new_folder(Path(out), overwrite=overwrite) as folder:
         _write_metadata(folder, recipe)
         truth = _write_patients(folder, causes, arguments, progress)
@@ -97,6 +103,9 @@ def _write_patients(folder: Path, causes: Causes, arguments: dict[str, Any], pro
             subjects = np.arange(start + 1, min(start + size, total) + 1, dtype=np.int64)
             pattern, available, outcome = causes.draw(len(subjects), rng)
             split = np.searchsorted(np.cumsum([0.7, 0.15]), rng.random(len(subjects)), side="right")
+            late = split == SPLITS.index("held_out")
+            if causes.held_out is not causes:
+                available[late] = causes.held_out.draw_availability(pattern[late], rng)
             people = Patients(
                 subjects, causes.patterns[pattern], causes.availability[available], outcome, *admissions(subjects, rng)
             )
@@ -186,8 +195,8 @@ def _truth(causes: Causes, counts: NDArray[np.float64]) -> dict[str, Any]:
     population = {"+".join(names): round(causes.auroc(names), 4) for names in subsets()}
     singles = {name: population[name] for name in everything}
     by_split = {
-        split: {"+".join(names): round(causes.auroc(names, counts[i]), 4) for names in subsets()}
-        for i, split in enumerate(SPLITS)
+        split: {"+".join(names): round(reader.auroc(names, counts[i]), 4) for names in subsets()}
+        for i, (split, reader) in enumerate(zip(SPLITS, (causes, causes, causes.held_out), strict=True))
     }
     return {
         "story": recipe.story,
