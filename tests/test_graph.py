@@ -532,8 +532,8 @@ def test_unknown_choice_names_the_nearest(options: dict[str, str]) -> None:
 def test_encoder_that_wants_what_the_graph_was_not_fitted_with_says_so(caplog: pytest.LogCaptureFixture) -> None:
     GraphAncestors(fitted(RICH), 4, features="molecules", pretraining="transe")
     assert caplog.messages == [
-        "features 'molecules' add nothing: the graph was fitted with 'none'",
-        "pretraining 'transe' add nothing: the graph was fitted with 'none'",
+        "features 'molecules' adds nothing: the graph was fitted with 'none'",
+        "pretraining 'transe' adds nothing: the graph was fitted with 'none'",
     ]
 
 

@@ -90,7 +90,7 @@ class DatedNodes(nn.Module):
 def _has(option: str, wanted: str, fitted: str) -> bool:
     """Tell whether the graph was fitted with what the encoder wants, as it always is when `preparation` plans it."""
     if wanted not in ("none", fitted):
-        _log.warning("%s '%s' add nothing: the graph was fitted with '%s'", option, wanted, fitted)
+        _log.warning("%s '%s' adds nothing: the graph was fitted with '%s'", option, wanted, fitted)
     return wanted == fitted != "none"
 
 
