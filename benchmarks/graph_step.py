@@ -7,7 +7,7 @@
 3. One step of every graph encoder.
 
 Runs take turns, and the median of each is compared, because the machine may have other work. GCNConv's messages are
-large allocations: the first ratio is about 2 where the allocator happens to keep them and up to 4 where it gives them
+large allocations: the first ratio is about 2 where the allocator happens to keep them and up to 4.6 where it gives them
 back each time, while the second, the operator itself, hardly moves.
 """
 

@@ -222,9 +222,10 @@ class World:
         return (self.prepared(case)[2] >= 0).nonzero().flatten().tolist()
 
     def encoder(self, case: Case, seed: int = 0, **params: Any) -> nn.Module:
+        case = case._replace(params={**case.params, **params})  # some hyperparameters ask for their own preparation
         torch.manual_seed(seed)
         catalogue = ENCODERS[case.modality]
-        return build(catalogue, self.spec(case, **params), self.prepared(case)[0], DIM).eval()
+        return build(catalogue, self.spec(case), self.prepared(case)[0], DIM).eval()
 
 
 @pytest.fixture(scope="session")
@@ -337,6 +338,13 @@ def test_preprocessor_follows_the_protocol(world: World, case: Case) -> None:
         for name, (kind, shape) in columns.items():
             assert encoded[name].dtype == kind
             assert encoded[name].shape[1:] == shape
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in all_cases() if case.modality == "codes"])
+def test_preprocessor_of_codes_names_the_codes_it_knows(world: World, case: Case) -> None:
+    known = set(world.prepared(case)[0].codes)
+    assert {"ICD//I10", "LAB//glucose"} <= known
+    assert "HELDOUT//code" not in known
 
 
 @each_encoder

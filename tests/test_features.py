@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from toy_language import save_language
 
 from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
@@ -96,6 +97,22 @@ def test_other_weights_or_other_data_are_computed_anew(
     larger = replace(plan, options={**plan.options, "size": 48})
     feature_source(encoder(store, plan), larger, store, ("train",), CPU)
     assert len(set(computed)) == 3
+
+
+def test_another_setting_of_a_frozen_encoder_is_computed_anew(store: Store, tmp_path: Path) -> None:
+    """Features averaged over four neighbours must not be served to a trial that averages over eight."""
+    model = save_language(tmp_path / "language", "no fever pain chest", positions=64)
+    found = {}
+    for stride in (4, 8, 4):
+        spec = Spec("pretrained", {"model": model, "stride": stride})
+        mine = preparation(ENCODERS["notes"], "notes", spec, {"max_tokens": 32})
+        frozen = build(ENCODERS["notes"], spec, store.preprocessor(mine), 8, where="encoders.notes")
+        rows = torch.from_numpy(store.cohort.rows("train"))
+        cached = feature_source(frozen, mine, store, ("train",), CPU).collate(rows)
+        assert torch.equal(cached.mask, frozen.features(store.source(mine).collate(rows)).mask)
+        found[stride] = cached.mask.sum()
+    assert found[4] > found[8]
+    assert len(files(store)) == 2
 
 
 def test_what_is_trained_on_top_does_not_matter(

@@ -17,6 +17,7 @@ from experiments.data.check import check
 from experiments.data.folder import open_dataset
 from experiments.sources.synthetic import write_synthetic
 from experiments.sources.synthetic.causes import Causes
+from experiments.sources.synthetic import vocabulary
 from experiments.sources.synthetic.recipes import RECIPES
 from fusion import UsageError
 
@@ -129,6 +130,14 @@ def test_no_patient_is_lost_between_shards(written: Written) -> None:
     shards = [set(pl.read_parquet(path)["subject_id"].to_list()) for path in open_dataset(folder).shards]
     assert [len(each) for each in shards] == [150, 150, 100]
     assert set.union(*shards) == set(range(1, 401))
+
+
+def test_structures_are_molecules_of_drugs_in_the_dictionary() -> None:
+    chemistry = pytest.importorskip("rdkit.Chem", reason="rdkit is not installed: pip install 'ehrfusion[molecules]'")
+    known = {each.code for each in vocabulary.codes(60)}
+    for drug, smiles in vocabulary.SMILES.items():
+        assert vocabulary.ATC + drug in known
+        assert chemistry.MolFromSmiles(smiles) is not None, drug
 
 
 # --- missing, and predictable ---

@@ -86,8 +86,10 @@ def _write_metadata(folder: Path, recipe: str) -> None:
         "code": [each.code for each in codes],
         "description": [each.description for each in codes],
         "parent_codes": [[each.parent] if each.parent else [] for each in codes],
+        "smiles": [vocabulary.SMILES.get(each.code.removeprefix(vocabulary.ATC)) for each in codes],
     }
     schema: dict[str, Any] = {"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)}
+    schema["smiles"] = pl.String
     write_table(pl.DataFrame(table, schema=schema), folder / "metadata" / "codes.parquet")
     edges = pl.DataFrame(vocabulary.edges(), schema=["head", "relation", "tail"], orient="row")
     write_table(edges, folder / "graph" / "edges.parquet")
