@@ -58,7 +58,7 @@ class Entry:
         """The hyperparameters that a search chooses, with their ranges."""
         if self.kind in ("training", "control"):
             return ""
-        return "; ".join(f"{each.name} {_range(each.range)}" for each in _parameters(self).values() if each.range)
+        return "; ".join(f"{each.name} {_range(each.range)}" for each in _parameters(self).values() if each.searched)
 
 
 def entries() -> Iterator[Entry]:
@@ -140,7 +140,8 @@ def _details(entry: Entry) -> Iterator[Any]:
     table = Table("hyperparameter", "type", "default", "searched in")
     for each in _parameters(entry).values():
         kind_name = getattr(each.type, "__name__", str(each.type))
-        table.add_row(each.name, kind_name, repr(each.default), _range(each.range))
+        asked = "" if each.searched or each.range is None else "if asked: "
+        table.add_row(each.name, kind_name, repr(each.default), asked + _range(each.range))
     yield table
     if entry.kind in ENCODERS:
         yield ENCODER_MISSING

@@ -34,12 +34,14 @@ class Float:
 
 @dataclass(frozen=True, init=False)
 class Choice:
-    """One of the listed values."""
+    """One of the listed values; where it is not `searched`, only if the user lists them in the space."""
 
     options: tuple[Any, ...]
+    searched: bool = True
 
-    def __init__(self, *options: Any) -> None:
+    def __init__(self, *options: Any, searched: bool = True) -> None:
         object.__setattr__(self, "options", options)
+        object.__setattr__(self, "searched", searched)
 
 
 Range = Int | Float | Choice
@@ -53,6 +55,11 @@ class Hyperparameter:
     type: Any
     default: Any
     range: Range | None
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search chooses it unless it is pinned."""
+        return self.range is not None and not (isinstance(self.range, Choice) and not self.range.searched)
 
 
 @dataclass(frozen=True)

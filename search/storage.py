@@ -55,6 +55,11 @@ class StudyStorage(RDBStorage):
             event.listen(self.engine, "begin", _begin_immediate)
             self.engine.dispose()  # drop the connection from before the listeners
 
+    def close(self) -> None:
+        """Let go of the database now: an open connection keeps SQLite's side files on the disk."""
+        self.remove_session()
+        self.engine.dispose()
+
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Start a trial, or add a ticket from a template.
 

@@ -69,18 +69,21 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
         UsageError: a study of this name exists with another space, settings, data, splits or metric.
     """
     storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
-    names = optuna.get_all_study_names(storage)
-    if fresh and spec.name in names:
-        optuna.delete_study(study_name=spec.name, storage=storage)
-    elif spec.name in names:
-        _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
-    study = optuna.create_study(
-        study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=_pruner(spec)
-    )
-    known = study.user_attrs
-    for name, value in attributes.items():
-        if name not in known:
-            study.set_user_attr(name, value)
+    try:
+        names = optuna.get_all_study_names(storage)
+        if fresh and spec.name in names:
+            optuna.delete_study(study_name=spec.name, storage=storage)
+        elif spec.name in names:
+            _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
+        study = optuna.create_study(
+            study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=_pruner(spec)
+        )
+        known = study.user_attrs
+        for name, value in attributes.items():
+            if name not in known:
+                study.set_user_attr(name, value)
+    finally:
+        storage.close()
     return open_study(spec)
 
 

@@ -130,6 +130,24 @@ def test_a_range_is_narrowed_pinned_or_opened() -> None:
     }
 
 
+def test_a_choice_that_is_not_searched_by_itself_is_where_the_user_lists_it() -> None:
+    class Asked:
+        """An encoder with an option that wants a package of its own."""
+
+        def __init__(
+            self, preprocessor: Any, dim: int, *, extra: Annotated[str, Choice("no", "yes", searched=False)] = "no"
+        ) -> None: ...
+
+    def settings(value: Any) -> Any:
+        data = {"encoders": {"codes": {"asked": value}}, "fusion": "late", "dim": 32}
+        return Space.from_dict(data, {"codes": {"asked": Asked}}, TOY_FUSIONS, TRAINING).encoders["codes"]["asked"]
+
+    assert settings({}) == {}
+    assert settings({"extra": ["no", "yes"]}) == {"extra": Choice("no", "yes")}
+    with pytest.raises(UsageError, match=r"unknown value 'yess'; did you mean 'yes'\?"):
+        settings({"extra": "yess"})
+
+
 def test_a_whole_number_is_a_real_number_where_one_is_wanted() -> None:
     found = space(encoders={"codes": {"recurrent": {"dropout": {"low": 0, "high": 1}}}}, training={"lr": 1})
     assert found.encoders["codes"]["recurrent"]["dropout"] == Float(0.0, 1.0)

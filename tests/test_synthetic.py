@@ -15,9 +15,8 @@ from sklearn.metrics import roc_auc_score
 
 from experiments.data.check import check
 from experiments.data.folder import open_dataset
-from experiments.sources.synthetic import write_synthetic
+from experiments.sources.synthetic import vocabulary, write_synthetic
 from experiments.sources.synthetic.causes import Causes
-from experiments.sources.synthetic import vocabulary
 from experiments.sources.synthetic.recipes import RECIPES
 from fusion import UsageError
 

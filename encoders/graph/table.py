@@ -16,8 +16,9 @@ from encoders.time import TimeEncoding
 from fusion.component import Choice
 from fusion.tokens import Tokens
 
-Features = Annotated[str, Choice(*FEATURES)]
-Pretraining = Annotated[str, Choice(*PRETRAINING)]
+# not searched unless asked for: each is a preparation of its own, and molecules want an optional package
+Features = Annotated[str, Choice(*FEATURES, searched=False)]
+Pretraining = Annotated[str, Choice(*PRETRAINING, searched=False)]
 
 _log = logging.getLogger(__name__)
 
