@@ -24,7 +24,7 @@ from fusion.component import unknown
 BEST = "best possible"
 _TELLING = 0.55  # where the best possible score is lower there is nothing to find, and the first is only lucky
 _SETTINGS: Mapping[str, Any] = {
-    "training": {"epochs": 24, "patience": 8, "lr": 2e-3},
+    "training": {"epochs": 20, "patience": 6, "lr": 2e-3, "warmup_steps": 40},
     "model": {
         "encoders": {"codes": "bag", "notes": "bag", "images": "conv", "graph": "ancestors"},
         "fusion": "early",
@@ -112,7 +112,7 @@ def run_benchmark(
     by: str = "fusion",
     recipes: Sequence[str] | None = None,
     fusions: Sequence[str] | None = None,
-    patients: int = 2000,
+    patients: int = 1500,
     seeds: int = 3,
     workers: int | None = None,
     progress: bool = True,
@@ -149,7 +149,7 @@ def run_benchmark(
 
 
 def recipe_config(
-    recipe: str, folder: Path, *, patients: int = 2000, fusions: Sequence[str] | None = None
+    recipe: str, folder: Path, *, patients: int = 1500, fusions: Sequence[str] | None = None
 ) -> ExperimentConfig:
     """Return the experiment that a recipe is benchmarked with."""
     data = {

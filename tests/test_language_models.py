@@ -15,27 +15,17 @@ from hypothesis import strategies as st
 from safetensors.torch import load_model, save_model
 from torch import nn
 from toy_language import save_language
+from toy_records import noted, spied
 
 from encoders.notes import NoteInputs, NoteLora, NotePretrained, Subwords
 from encoders.notes import language as languages
 from encoders.notes.language import read_windows
-from encoders.records import Knowledge, Note, Record
+from encoders.records import Knowledge, Record
 from encoders.weights import without_pretrained
 from experiments.data.pack import pack_records
 from fusion import FUSIONS, FusionModel, UsageError
 
 NOTHING = Knowledge()
-
-
-def noted(*notes: tuple[str, float], kind: str = "nursing") -> Record:
-    return Record(notes=tuple(Note(text, days, kind) for text, days in notes))
-
-
-def spied(module: nn.Module) -> tuple[list[Any], Any]:
-    """What a module is given from now on, and a handle that ends it."""
-    heard: list[Any] = []
-    handle = module.register_forward_pre_hook(lambda _, args, kwargs: heard.append(kwargs or args), with_kwargs=True)
-    return heard, handle
 
 
 # --- windows ---

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from toy_records import noted, spied
 
 from encoders.notes import (
     ChunkInputs,
@@ -28,17 +28,6 @@ from experiments.data.pack import pack_records
 from fusion import UsageError
 
 NOTHING = Knowledge()
-
-
-def noted(*notes: tuple[str, float], kind: str = "nursing") -> Record:
-    return Record(notes=tuple(Note(text, days, kind) for text, days in notes))
-
-
-def spied(module: nn.Module) -> tuple[list[Any], Any]:
-    """What a module is given from now on, and a handle that ends it."""
-    heard: list[Any] = []
-    handle = module.register_forward_pre_hook(lambda _, args, kwargs: heard.append(kwargs or args), with_kwargs=True)
-    return heard, handle
 
 
 # --- chunks ---

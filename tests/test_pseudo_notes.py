@@ -10,54 +10,19 @@ import numpy as np
 import pytest
 import torch
 from toy_language import save_language
+from toy_records import DESCRIPTIONS, NAN, PATIENT, coded
 
 from encoders.codes import PseudoNotes, PseudoNoteTransformer
 from encoders.codes.pseudo_notes import PseudoNoteInputs
 from encoders.notes.language import read_windows
 from encoders.preprocessor import preparation
-from encoders.records import CodeEvents, Knowledge, Record
+from encoders.records import Knowledge, Record
 from encoders.serialise import BLOCKS
 from encoders.weights import without_pretrained
 from experiments.data.pack import pack_records
 from fusion import UsageError
 from fusion.component import Spec
 from fusion.tokens import Tokens
-
-NAN = float("nan")
-
-
-def coded(*events: tuple[str, float, float]) -> Record:
-    codes, days, values = zip(*events, strict=True) if events else ((), (), ())
-    return Record(CodeEvents(codes, np.array(days, np.float32), np.array(values, np.float32)))
-
-
-DESCRIPTIONS = {
-    "AGE": "Age in years",
-    "GENDER//F": "Female",
-    "ICD10CM//E11.9": "Type 2 diabetes mellitus, 9",
-    "ICD10CM//I50.1": "Heart failure, 1",
-    "ATC//A10BA02": "metformin",
-    "LAB//creatinine": "Creatinine in serum (mg/dL)",
-    "VITAL//heart_rate": "Heart rate (/min)",
-}
-PATIENT = coded(
-    ("AGE", 0, 71.6),
-    ("GENDER//F", 0, NAN),
-    ("ICD10CM//E11.9", 2000, NAN),
-    ("ICD10CM//E11.9", 2000, NAN),
-    ("ICD10CM//E11.9", 40, NAN),
-    ("ATC//A10BA02", 39, NAN),
-    ("HOSPITAL_ADMISSION//Emergency_Department", 3, NAN),
-    ("ICD10CM//I50.1", 3, NAN),
-    ("LAB//creatinine", 3, 1.0),
-    ("LAB//creatinine", 2, 1.4),
-    ("LAB//creatinine", 1, 1.9),
-    ("LAB//creatinine", 0.25, 2.45),
-    ("LAB//platelets", 1, 212_000),
-    ("VITAL//heart_rate", 0.5, 88),
-    ("VITAL//heart_rate", 0.01, 91),
-)
-
 
 KNOWN = Knowledge(descriptions=DESCRIPTIONS)
 

@@ -9,49 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from toy_records import DESCRIPTIONS, NAN, PATIENT, coded
 
-from encoders.records import CodeEvents, Note, Record
+from encoders.records import Note, Record
 from encoders.serialise import BLOCKS, TextOptions, find_block, name_code, say_when, write_blocks, write_record
 from experiments.sources.eicu.channels import parents
 from experiments.sources.synthetic.vocabulary import codes as synthetic_codes
 from fusion import UsageError
 
-NAN = float("nan")
 GOLDEN = Path(__file__).parent / "golden"
 Events = list[tuple[str, float, float]]
-
-
-def coded(*events: tuple[str, float, float]) -> Record:
-    codes, days, values = zip(*events, strict=True) if events else ((), (), ())
-    return Record(CodeEvents(codes, np.array(days, np.float32), np.array(values, np.float32)))
-
-
-DESCRIPTIONS = {
-    "AGE": "Age in years",
-    "GENDER//F": "Female",
-    "ICD10CM//E11.9": "Type 2 diabetes mellitus, 9",
-    "ICD10CM//I50.1": "Heart failure, 1",
-    "ATC//A10BA02": "metformin",
-    "LAB//creatinine": "Creatinine in serum (mg/dL)",
-    "VITAL//heart_rate": "Heart rate (/min)",
-}
-PATIENT = coded(
-    ("AGE", 0, 71.6),
-    ("GENDER//F", 0, NAN),
-    ("ICD10CM//E11.9", 2000, NAN),
-    ("ICD10CM//E11.9", 2000, NAN),
-    ("ICD10CM//E11.9", 40, NAN),
-    ("ATC//A10BA02", 39, NAN),
-    ("HOSPITAL_ADMISSION//Emergency_Department", 3, NAN),
-    ("ICD10CM//I50.1", 3, NAN),
-    ("LAB//creatinine", 3, 1.0),
-    ("LAB//creatinine", 2, 1.4),
-    ("LAB//creatinine", 1, 1.9),
-    ("LAB//creatinine", 0.25, 2.45),
-    ("LAB//platelets", 1, 212_000),
-    ("VITAL//heart_rate", 0.5, 88),
-    ("VITAL//heart_rate", 0.01, 91),
-)
 
 
 # --- golden files ---
