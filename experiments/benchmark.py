@@ -24,9 +24,14 @@ from fusion.component import unknown
 BEST = "best possible"
 _TELLING = 0.55  # where the best possible score is lower there is nothing to find, and the first is only lucky
 _SETTINGS: Mapping[str, Any] = {
-    "training": {"epochs": 20, "patience": 6, "lr": 2e-3, "warmup_steps": 40},
+    "training": {"epochs": 16, "patience": 5, "lr": 3e-3, "warmup_steps": 20},
     "model": {
-        "encoders": {"codes": "bag", "notes": "bag", "images": "conv", "graph": "ancestors"},
+        "encoders": {
+            "codes": "bag",
+            "notes": "bag",
+            "images": {"name": "conv", "width": 8, "grid": 1},
+            "graph": "ancestors",
+        },
         "fusion": "early",
         "dim": 32,
     },
@@ -112,7 +117,7 @@ def run_benchmark(
     by: str = "fusion",
     recipes: Sequence[str] | None = None,
     fusions: Sequence[str] | None = None,
-    patients: int = 1500,
+    patients: int = 1200,
     seeds: int = 3,
     workers: int | None = None,
     progress: bool = True,
@@ -149,7 +154,7 @@ def run_benchmark(
 
 
 def recipe_config(
-    recipe: str, folder: Path, *, patients: int = 1500, fusions: Sequence[str] | None = None
+    recipe: str, folder: Path, *, patients: int = 1200, fusions: Sequence[str] | None = None
 ) -> ExperimentConfig:
     """Return the experiment that a recipe is benchmarked with."""
     data = {

@@ -136,7 +136,7 @@ def _study_verbs(verbs: Verbs) -> None:
     benchmark.add_argument("--by", choices=("fusion", "training"), default="fusion")
     benchmark.add_argument("--recipes", type=_names, default=None, metavar="A,B", help="default: all but mixed")
     benchmark.add_argument("--strategies", type=_names, default=None, metavar="A,B", help="fusions (default: all)")
-    benchmark.add_argument("--patients", type=_count, default=1500)
+    benchmark.add_argument("--patients", type=_count, default=1200)
     benchmark.add_argument("--seeds", type=_count, default=3)
     benchmark.add_argument("--workers", type=_count, default=None)
     _runs(benchmark)

@@ -49,7 +49,7 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
         axes.annotate(" chance", (0.5, -0.55), color=GREY, fontsize=9, va="bottom")
     if reference is not None:
         axes.axvline(reference, color=COLOURS[2], linewidth=1.5, linestyle="--", zorder=1)
-        axes.annotate(f" {reference_label}", (reference, -0.45), color=COLOURS[2], fontsize=9, va="bottom")
+        axes.annotate(f"{reference_label} ", (reference, -0.55), color=COLOURS[2], fontsize=9, va="bottom", ha="right")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(
         f"{metric_name(comparison.metric)} on held-out patients, 95% interval; small dots are seeds", **_STYLE

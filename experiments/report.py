@@ -74,8 +74,9 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         "these same patients, so the lead of the first is somewhat flattered.</p>",
         table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
         "<h2>How it was done</h2>",
-        "<p>Every strategy has the same encoders, patients, splits, seeds and budget. The held-out split "
-        "served for this comparison only; no weights, epoch, setting or architecture was chosen on it.</p>",
+        "<p>Every strategy has the same encoders, patients, splits, seeds and budget; a control has no encoders and "
+        "reads the same codes. The held-out split served for this comparison only; no weights, epoch, setting or "
+        "architecture was chosen on it.</p>",
         *([f"<figure>{architecture_svg(about['architecture'])}</figure>"] if about.get("architecture") else []),
         facts(
             {
