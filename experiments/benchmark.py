@@ -36,6 +36,11 @@ _SETTINGS: Mapping[str, Any] = {
         "dim": 32,
     },
 }
+_OTHERWISE: Mapping[str, Any] = {
+    # an exclusive or gives no gradient to start from: it shows nothing for epochs, then everything
+    "synergy": {"training": {"epochs": 25, "patience": 25, "lr": 2e-3}, "patients": 3},
+}
+"""What a recipe needs otherwise, the same for every strategy: training settings, and times as many patients."""
 _PREPROCESS = {
     "codes": {"max_events": 96},
     "notes": {"max_tokens": 96},
@@ -156,7 +161,9 @@ def run_benchmark(
 def recipe_config(
     recipe: str, folder: Path, *, patients: int = 1200, fusions: Sequence[str] | None = None
 ) -> ExperimentConfig:
-    """Return the experiment that a recipe is benchmarked with."""
+    """Return the experiment that a recipe is benchmarked with; `synergy` has more patients and epochs."""
+    otherwise = _OTHERWISE.get(recipe, {})
+    patients *= otherwise.get("patients", 1)
     data = {
         "folder": str(folder / "data" / f"{recipe}-{patients}"),
         "synthetic": {"patients": patients, "recipe": recipe},
@@ -166,6 +173,7 @@ def recipe_config(
     config = parse_config(
         {"name": recipe, "runs": str(folder), "data": data, "compare": compare}
         | {"tracking": {"enabled": False}, **_SETTINGS}
+        | {"training": {**_SETTINGS["training"], **otherwise.get("training", {})}}
     )
     assert isinstance(config, ExperimentConfig)
     return config

@@ -67,7 +67,9 @@ def test_csv_has_a_line_for_every_strategy_and_recipe() -> None:
 def test_every_recipe_has_an_experiment(recipe: str, tmp_path: Path) -> None:
     config = recipe_config(recipe, tmp_path, patients=300, fusions=["late"])
     assert config.data.synthetic is not None
-    assert (config.data.synthetic.recipe, config.data.synthetic.patients) == (recipe, 300)
+    assert config.data.synthetic.recipe == recipe
+    assert config.data.synthetic.patients == (900 if recipe == "synergy" else 300)
+    assert config.training.patience == (config.training.epochs if recipe == "synergy" else 5)
     assert config.compare.fusions == ["late"]
 
 
