@@ -7,10 +7,13 @@ the difference is above zero for the mean over seeds and for most of them. A cla
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -25,7 +28,8 @@ from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import METRICS
 from experiments.sources.synthetic.recipes import RECIPES
 from experiments.train import Fit, train
-from experiments.workspace import open_store
+from experiments.whole import whole_file
+from experiments.workspace import code_fingerprint, open_store
 from fusion import Architecture
 from fusion.layers import masked_mean
 from fusion.tokens import clean, present
@@ -130,21 +134,30 @@ def experiment(settings: Mapping[str, Any], folder: Path) -> Config:
 
 
 def run(job: Mapping[str, Any]) -> float:
-    """Train one side of a claim with one seed and return its figure on the held-out split."""
+    """Train one side of a claim with one seed and return its figure on the held-out split; kept, so never run twice."""
     settings, folder = job["settings"], Path(job["folder"])
-    if "weightless" in settings:
-        recipe = RECIPES[settings["recipe"]]
-        weights = {**recipe.weights, settings["weightless"]: 0.0}
-        RECIPES[settings["recipe"]] = replace(recipe, weights=weights)  # type: ignore[index]
-    try:
-        config = experiment(settings, folder)
-        store = open_store(config)
-        architecture = Architecture.from_dict(config.model_dump()["model"])
-        fit = train(architecture, store, config.training, job["seed"], preprocess=config.data.preprocess)
-        return MEASURES[settings["measure"]](fit, store)
-    finally:
-        if "weightless" in settings:
-            RECIPES[settings["recipe"]] = recipe  # type: ignore[index]
+    key = hashlib.sha256(f"{code_fingerprint()}|{json.dumps(job, sort_keys=True)}".encode()).hexdigest()[:20]
+    done = folder / "claims" / f"{key}.json"
+    if done.is_file():
+        return float(json.loads(done.read_text(encoding="utf-8")))
+    config = experiment(settings, folder)
+    store = opened(settings, config)
+    architecture = Architecture.from_dict(config.model_dump()["model"])
+    fit = train(architecture, store, config.training, job["seed"], preprocess=config.data.preprocess)
+    value = MEASURES[settings["measure"]](fit, store)
+    with whole_file(done) as temporary:
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+    return value
+
+
+def opened(settings: Mapping[str, Any], config: Config) -> Store:
+    """Open a side's patients; where they do not exist yet they are written, one cause without weight if so asked."""
+    recipe = RECIPES[settings["recipe"]]
+    if "weightless" not in settings:
+        return open_store(config)
+    changed = {settings["recipe"]: replace(recipe, weights={**recipe.weights, settings["weightless"]: 0.0})}
+    with mock.patch.dict(RECIPES, changed):  # type: ignore[arg-type]
+        return open_store(config)
 
 
 def auroc(fit: Fit, store: Store, without: str | None = None) -> float:
@@ -226,6 +239,8 @@ def main() -> None:
         for side in sides.values()
         for seed in range(arguments.seeds)
     ]
+    for side in sides.values():  # before workers would write the same patients at once
+        opened(side, experiment(side, arguments.folder))
     found = run_jobs(run, jobs, arguments.workers, "claims")
     values: dict[str, list[float]] = {key: [] for key in sides}
     for job, value in zip(jobs, found, strict=True):
