@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each run at half the speed of one thread
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
