@@ -238,8 +238,6 @@ def main() -> None:
         for side in sides.values()
         for seed in range(arguments.seeds)
     ]
-    for side in sides.values():  # before workers would write the same patients at once
-        opened(side, experiment(side, arguments.folder))
     found = run_jobs(run, jobs, arguments.workers, "claims")
     values: dict[str, list[float]] = {key: [] for key in sides}
     for job, value in zip(jobs, found, strict=True):

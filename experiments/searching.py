@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
-from filelock import FileLock
 from optuna.trial import FrozenTrial
 
 from experiments.config import StudyConfig
@@ -20,6 +17,7 @@ from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.train import selection_metric
+from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
@@ -87,7 +85,7 @@ def run_search(
     attributes = study_attributes(config, space, store, metric.name)
     if config.tracking.enabled:
         connected(config)  # before anything is written that would wait for it
-    with _starting(config):
+    with one_at_a_time(config.folder):  # two drivers must not issue tickets twice
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
         if config.search.trials is not None:
             issue_tickets(study, config.search.trials)
@@ -193,12 +191,6 @@ def write_study_report(config: StudyConfig) -> Path:
     from experiments.study_report import study_report
 
     return study_report(load_study(config), config.folder / "report.html")
-
-
-def _starting(config: StudyConfig) -> FileLock:
-    """Let one driver of this host at a time create a study and issue its tickets; leaves nothing in its folder."""
-    name = hashlib.sha256(str(config.folder.resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir()) / f"ehrfusion-{os.getuid()}-{name}.lock")
 
 
 def connected(config: StudyConfig) -> Connection:

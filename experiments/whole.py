@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import platform
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import psutil
+from filelock import FileLock
 
 
 @contextmanager
@@ -24,6 +27,12 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def one_at_a_time(path: Path) -> FileLock:
+    """Let one process of this host at a time make something; the lock leaves nothing beside it."""
+    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir()) / f"ehrfusion-{os.getuid()}-{name}.lock")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from experiments.config import Config
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
 from experiments.data.store import Store
+from experiments.whole import one_at_a_time
 
 
 def open_store(config: Config, *, progress: bool = False) -> Store:
@@ -25,7 +26,9 @@ def open_store(config: Config, *, progress: bool = False) -> Store:
     if data.synthetic is not None and not data.folder.exists():
         from experiments.sources.synthetic import write_synthetic
 
-        write_synthetic(data.folder, **data.synthetic.model_dump(), progress=progress)
+        with one_at_a_time(data.folder):  # a second writer would take the folder from under the first one's readers
+            if not data.folder.exists():
+                write_synthetic(data.folder, **data.synthetic.model_dump(), progress=progress)
     dataset = open_dataset(data.folder)
     return Store(dataset, load_cohort(dataset, data), data, config.runs / "cache")
 

@@ -206,7 +206,7 @@ def _hyperparameters(component: type, settings: Any, where: str) -> dict[str, Se
             found[name] = _setting(settings[name], parameter.type, f"{where}.{name}")
             for value in ends(found[name]):
                 check_value(f"{where}.{name}", parameter, value)
-        elif parameter.range is not None and parameter.searched:
+        elif parameter.searched:
             found[name] = parameter.range
     return found
 

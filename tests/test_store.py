@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
 from encoders.records import UnreadableImage
-from experiments.config import DataConfig
+from experiments.config import DataConfig, parse_config
 from experiments.data import store as store_module
 from experiments.data.batches import iterate_batches
 from experiments.data.cohort import load_cohort
@@ -24,6 +26,8 @@ from experiments.data.folder import open_dataset
 from experiments.data.pack import PackWriter, open_pack, pack_records
 from experiments.data.reader import iterate_records
 from experiments.data.store import Store, dataset_fingerprint
+from experiments.sources import synthetic
+from experiments.workspace import open_store
 from fusion import Spec
 
 ENCODER = {"codes": "bag", "notes": "bag", "images": "conv", "graph": "ancestors"}
@@ -308,3 +312,21 @@ def test_no_rows_give_no_batch(store: Store) -> None:
     for shuffle in (None, 0):
         empty = np.empty(0, np.int64)
         assert not list(iterate_batches(feeds, store.cohort.targets, empty, 8, shuffle=shuffle))
+
+
+def test_patients_that_two_ask_for_at_once_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second writer would move the folder away from under the first one's reader."""
+    real, written = synthetic.write_synthetic, list[Path]()
+
+    def noted(folder: Path, **settings: Any) -> Any:
+        written.append(folder)
+        time.sleep(0.3)  # long enough for the other to ask
+        return real(folder, **settings)
+
+    monkeypatch.setattr(synthetic, "write_synthetic", noted)
+    data = {"folder": tmp_path / "data", "synthetic": {"patients": 60}}
+    config = parse_config({"name": "t", "runs": tmp_path, "data": data, "model": {"encoders": {"codes": "bag"}}})
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(open_store, [config, config]))
+    assert written == [tmp_path / "data"]
+    assert stores[0].data_fingerprint == stores[1].data_fingerprint
