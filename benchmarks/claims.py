@@ -125,7 +125,8 @@ def experiment(settings: Mapping[str, Any], folder: Path) -> Config:
     rates = {name: settings[name] for name in ("note_missing", "image_missing") if name in settings}
     if "missing" in settings:
         rates = dict.fromkeys(("note_missing", "image_missing"), settings["missing"])
-    place = "-".join([settings["recipe"], settings.get("weightless", ""), *(f"{rate}" for rate in rates.values())])
+    weights = [f"{cause}{weight}" for cause, weight in settings.get("weights", {}).items()]
+    place = "-".join([settings["recipe"], *weights, *(f"{rate}" for rate in rates.values())])
     plain["data"] |= {"folder": str(folder / "claims" / f"{place}-{settings.get('patients', 2000)}")}
     plain["data"]["synthetic"] |= rates
     plain["model"] = {"encoders": settings["encoders"], "fusion": settings["fusion"], "dim": 32}
@@ -151,11 +152,9 @@ def run(job: Mapping[str, Any]) -> float:
 
 
 def opened(settings: Mapping[str, Any], config: Config) -> Store:
-    """Open a side's patients; where they do not exist yet they are written, one cause without weight if so asked."""
+    """Open a side's patients; where they do not exist yet they are written, with causes weighed otherwise if so asked."""
     recipe = RECIPES[settings["recipe"]]
-    if "weightless" not in settings:
-        return open_store(config)
-    changed = {settings["recipe"]: replace(recipe, weights={**recipe.weights, settings["weightless"]: 0.0})}
+    changed = {settings["recipe"]: replace(recipe, weights={**recipe.weights, **settings.get("weights", {})})}
     with mock.patch.dict(RECIPES, changed):  # type: ignore[arg-type]
         return open_store(config)
 

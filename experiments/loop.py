@@ -22,7 +22,7 @@ from experiments.data.store import Store
 from experiments.device import move
 from experiments.evaluate import precision, predict_sources, squeeze_outputs
 from experiments.metrics import score, selection_metric
-from experiments.optimizer import make_optimizer, warm_up
+from experiments.optimizer import make_optimizer, set_pace, warm_up
 from experiments.strategies import make_strategies
 from experiments.strategies.blending import keep_back
 from fusion import Criterion, FusionModel
@@ -136,7 +136,7 @@ class Run:
             found = self.strategies(self.model, inputs, target)
         total = torch.stack(list(found.losses.values())).sum()
         total.backward()
-        self.strategies.adjust_gradients(dict(self.model.encoders.items()), found.confidence)
+        set_pace(self.optimizer, self.strategies.adjust(dict(self.model.encoders.items()), found.confidence))
         trained = [*self.model.parameters(), *self.strategies.parameters()]
         nn.utils.clip_grad_norm_(trained, self.training.clip)
         self.optimizer.step()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -21,21 +21,30 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Group what is trained by decay and by depth; each group's `scale` multiplies the learning rate.
 
+    Where modalities are balanced, each has groups of its own, for `set_pace`.
+
     Raises:
         UsageError: nothing is to be trained.
     """
     scales = dict(layer_scales(model, training.layer_decay))
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    balanced = training.balance in ("ogm_ge", "info_reg")
+    groups: dict[tuple[float, bool, str], list[nn.Parameter]] = {}
     for owner in (model, strategies):
         for name, each in owner.named_parameters():
             if each.requires_grad:
                 scale = scales.get(name, 1.0) if owner is model else 1.0
-                groups.setdefault((scale, each.dim() >= 2), []).append(each)
+                modality = name.split(".")[1] if balanced and owner is model and name in scales else ""
+                groups.setdefault((scale, each.dim() >= 2, modality), []).append(each)
     if not any(each.requires_grad for each in model.parameters()):
         raise UsageError("the model has nothing to train")
     settings = [
-        {"params": params, "scale": scale, "weight_decay": training.weight_decay if decays else 0.0}
-        for (scale, decays), params in groups.items()
+        {
+            "params": params,
+            "scale": scale,
+            "modality": modality,
+            "weight_decay": training.weight_decay if decays else 0.0,
+        }
+        for (scale, decays, modality), params in groups.items()
     ]
     return torch.optim.AdamW(settings, lr=training.lr, fused=device.type in ("cpu", "cuda"))
 
@@ -45,6 +54,12 @@ def warm_up(optimizer: torch.optim.Optimizer, training: TrainingConfig, step: in
     share = min(1.0, (step + 1) / max(1, training.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = training.lr * share * group["scale"]
+
+
+def set_pace(optimizer: torch.optim.Optimizer, factors: Mapping[str, float]) -> None:
+    """Multiply the learning rate of modalities' encoders for the step to come; `warm_up` sets it anew for the next."""
+    for group in optimizer.param_groups if factors else ():
+        group["lr"] *= factors.get(group["modality"], 1.0)
 
 
 def layer_scales(model: FusionModel, decay: float) -> Iterator[tuple[str, float]]:

@@ -15,7 +15,7 @@ from experiments.averaging import WeightAverage
 from experiments.config import TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.loop import Stopped
-from experiments.optimizer import layer_scales
+from experiments.optimizer import layer_scales, make_optimizer, set_pace, warm_up
 from experiments.strategies.alignment import Alignment
 from experiments.strategies.balance import InfoReg, OgmGe
 from experiments.strategies.blending import GradientBlend, keep_back
@@ -174,17 +174,38 @@ def test_ogm_ge_slows_the_modality_that_is_ahead() -> None:
     parts = encoders(1.0, 1.0, 1.0)
     factors = OgmGe(0.5).adjust(parts, {"a": 0.9, "b": 0.45, "c": 0.45})
     assert factors == {"a": pytest.approx(1 - math.tanh(0.5 * 2.0)), "b": 1.0, "c": 1.0}
-    assert [grad(parts[name]) for name in "abc"] == pytest.approx([1 - math.tanh(1.0), 1.0, 1.0])
+    assert [grad(parts[name]) for name in "abc"] == [1.0] * 3, "a single number has no spread, and so no noise"
 
 
 def test_ogm_ge_adds_noise_of_the_gradients_own_spread() -> None:
     torch.manual_seed(0)
     encoder = nn.Linear(100, 100, bias=False)
     before = torch.randn(100, 100) * 3
+    before[7] = 0.0
     encoder.weight.grad = before.clone()
     OgmGe(0.5).adjust({"a": encoder}, {})
     noise = encoder.weight.grad - before
     assert float(noise.std()) == pytest.approx(3.0, rel=0.05)
+    assert not noise[7].any(), "what a batch does not use stays as it is"
+
+
+@torch.no_grad()
+def test_an_encoder_that_is_ahead_takes_smaller_steps() -> None:
+    encoders = {name: nn.Linear(2, 2, bias=False) for name in ("a", "b")}
+    model = FusionModel(encoders, EarlyFusion(["a", "b"], 2), 2, 1)
+    training = TrainingConfig(balance="ogm_ge", lr=0.01, warmup_steps=0, weight_decay=0.0)
+    optimizer = make_optimizer(model, nn.Module(), training, torch.device("cpu"))
+    for encoder, slower in zip(encoders.values(), (1.0, 100.0), strict=True):
+        encoder.weight.grad = torch.full((2, 2), slower)  # AdamW does not care how large a gradient is
+    before = {name: encoder.weight.clone() for name, encoder in encoders.items()}
+    warm_up(optimizer, training, 0)
+    set_pace(optimizer, {"a": 0.25})
+    optimizer.step()
+    steps = {name: before[name] - encoder.weight for name, encoder in encoders.items()}
+    torch.testing.assert_close(steps["a"], torch.full((2, 2), 0.0025), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(steps["b"], torch.full((2, 2), 0.01), rtol=1e-4, atol=1e-7)
+    warm_up(optimizer, training, 1)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.01}
 
 
 def test_a_modality_nobody_in_the_batch_has_is_left_alone() -> None:

@@ -1,4 +1,8 @@
-"""Balancing modalities by changing gradients: the encoder that learns fastest is slowed down for the others' sake."""
+"""Balancing modalities: the encoder that is ahead takes smaller steps, so that the others have something to learn.
+
+Published with plain gradient descent, as a factor on the gradient. An adaptive optimizer such as AdamW divides that
+factor out again, so here it is one on the step, which is the same thing for gradient descent.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,15 @@ from torch import Tensor, nn
 
 from fusion.model import mean_where
 
-_MOST = 0.9  # of a gradient that regulation may take away
+_MOST = 0.9  # of a step that regulation may take away
 _GROWTH = 0.05  # a Fisher trace that grows less than so from epoch to epoch has stopped growing
 
 
 class Balance(Protocol):
-    """Changes the encoders' gradients after the backward pass, given how sure each modality is alone."""
+    """Says after each backward pass how large a step each encoder takes, given how sure each modality is alone."""
 
     def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:
-        """Change gradients in place; return the factor each encoder's were multiplied by."""
+        """Return the factor of each encoder's step; gradients may be changed in place."""
         ...
 
     def end_epoch(self) -> None:
@@ -35,11 +39,12 @@ class Balance(Protocol):
 
 
 class OgmGe:
-    """The more one modality is right than the others, the smaller its encoder's gradient; noise keeps it general.
+    """The more one modality is right than the others, the smaller its encoder's step; noise keeps it general.
 
-    With r the ratio of a modality's mean probability of the truth to the others' mean, a gradient is multiplied by
-    1 - tanh(strength r) where r > 1. Gaussian noise with each gradient's own spread is added. The published form does
-    so to convolutions only, for two modalities, between two chosen epochs; here for all weights, any number, always.
+    With r the ratio of a modality's mean probability of the truth to the others' mean, a step is multiplied by
+    1 - tanh(strength r) where r > 1. Gaussian noise with each gradient's own spread is added to it, but not where it is
+    zero: what a batch does not use, such as a row of a table, stays as it is. The published form does so to
+    convolutions only, for two modalities, between two chosen epochs; here for all weights, any number, always.
 
     Reference:
         Peng et al., Balanced Multimodal Learning via On-the-fly Gradient Modulation, 2022.
@@ -49,15 +54,15 @@ class OgmGe:
         self.strength = strength
 
     def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:
-        """Change gradients in place; return the factor each encoder's were multiplied by."""
+        """Add noise to the gradients and return the factor of each encoder's step."""
         factors = {}
         for name, encoder in encoders.items():
             others = [each for other, each in confidence.items() if other != name]
             ratio = confidence[name] * len(others) / max(sum(others), 1e-9) if name in confidence and others else 0.0
             factors[name] = 1 - float(torch.tensor(self.strength * ratio).tanh()) if ratio > 1 else 1.0
             for gradient in _gradients(encoder):
-                spread = gradient.std() if gradient.numel() > 1 else gradient.new_zeros(())
-                gradient.mul_(factors[name]).add_(torch.randn_like(gradient) * spread)
+                if gradient.numel() > 1:
+                    gradient.add_(torch.randn_like(gradient) * gradient.std() * (gradient != 0))
         return factors
 
     def end_epoch(self) -> None:
@@ -75,7 +80,7 @@ class InfoReg:
     """While an encoder still acquires information, the modality that is ahead is slowed down by how far it is ahead.
 
     Information is the trace of the Fisher matrix, here the squared gradient; an encoder acquires it as long as the
-    epoch's mean grows by more than 5%. A gradient is multiplied by 1 - min(strength * lead, 0.9), where the lead is
+    epoch's mean grows by more than 5%. A step is multiplied by 1 - min(strength * lead, 0.9), where the lead is
     that of the modality's mean probability of the truth over the others'.
 
     Reference:
@@ -90,7 +95,7 @@ class InfoReg:
         self.growing: dict[str, bool] = {}
 
     def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:
-        """Change gradients in place; return the factor each encoder's were multiplied by."""
+        """Return the factor of each encoder's step."""
         factors = {}
         self.steps += 1
         for name, encoder in encoders.items():
@@ -101,8 +106,6 @@ class InfoReg:
             lead = confidence[name] - sum(others) / len(others) if name in confidence and others else 0.0
             slow = lead > 0 and self.growing.get(name, True)
             factors[name] = 1 - min(self.strength * lead, _MOST) if slow else 1.0
-            for gradient in gradients:
-                gradient.mul_(factors[name])
         return factors
 
     def end_epoch(self) -> None:

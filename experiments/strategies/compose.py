@@ -61,10 +61,9 @@ class Strategies(nn.Module):
             losses["alignment"] = self.training_config.alignment * self.alignment(tokens)
         return Step(losses, logits, confidence)
 
-    def adjust_gradients(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> None:
-        """Change the encoders' gradients where a strategy balances them."""
-        if self.balance is not None:
-            self.balance.adjust(encoders, confidence)
+    def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:
+        """Return how large a step each encoder takes where a strategy balances them: a factor, 1 if not named."""
+        return {} if self.balance is None else self.balance.adjust(encoders, confidence)
 
     @torch.no_grad()
     def look(self, model: FusionModel, inputs: Mapping[str, Any], target: Tensor) -> dict[str, Tensor]:
