@@ -12,7 +12,7 @@ from encoders import ENCODERS
 from experiments.controls import CONTROLS
 from experiments.strategies import STRATEGIES
 from fusion import FUSIONS
-from fusion.component import Choice, hyperparameters, unknown
+from fusion.component import Choice, Genome, hyperparameters, unknown
 
 ENCODER_MISSING = "An encoder runs on the patients who have its modality; an absent one is a row whose mask is False."
 _PAPER = re.compile(r"(?P<paper>.+?), (?P<year>\d{4})\b(?P<rest>.*)", re.DOTALL)
@@ -155,6 +155,8 @@ def _parameters(entry: Entry) -> dict[str, Any]:
 def _range(limits: Any) -> str:
     if limits is None:
         return "-"
+    if isinstance(limits, Genome):
+        return "the genes of all modalities"
     if isinstance(limits, Choice):
         return ", ".join(str(each) for each in limits.options)
     return f"{limits.low} to {limits.high}{' (log)' if limits.log else ''}"

@@ -85,6 +85,24 @@ class TrainingConfig(_Strict):
     average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
 
+class SupernetConfig(_Strict):
+    """A network of all AutoFM architectures, trained before the search; what comes out are the search's first trials.
+
+    `bilevel` trains architecture parameters (order 1 or 2) and prunes down to one architecture; `single_path` trains
+    one random architecture a step, ranks `paths` of them by their shared weights and keeps the `top`.
+    """
+
+    method: Literal["bilevel", "single_path"] = "bilevel"
+    epochs: Annotated[int, Field(ge=1)] = 10
+    order: Literal[1, 2] = 2
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    diversity: Annotated[float, Field(ge=0)] = 0.1
+    tune_every: Annotated[int, Field(ge=1)] = 8
+    paths: Annotated[int, Field(ge=1)] = 100
+    top: Annotated[int, Field(ge=1)] = 3
+
+
 class SearchConfig(_Strict):
     """How the space is searched: one total budget, in trials or seconds, also when resumed."""
 
@@ -99,6 +117,7 @@ class SearchConfig(_Strict):
     reduction: Annotated[int, Field(ge=2)] = 3
     storage: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    supernet: SupernetConfig | None = None
 
     @model_validator(mode="after")
     def _one_budget(self) -> SearchConfig:

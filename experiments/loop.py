@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,6 +28,24 @@ from experiments.strategies.blending import keep_back
 from fusion import Criterion, FusionModel
 
 EpochReport = Callable[[int, dict[str, float]], None]
+
+
+class Companion(Protocol):
+    """What else is learned along with the weights, such as architecture parameters."""
+
+    def before_step(self, batch: Batch) -> None:
+        """Learn before the weights learn from a batch."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return plain JSON data that `restore` reads back."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        ...
+
+
 Rows = NDArray[np.int64]
 
 
@@ -75,6 +93,7 @@ class Run:
             self.learned, self.kept_back = keep_back(self.learned, seed)
         self.optimizer = make_optimizer(model, self.strategies, training, device)
         self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
+        self.companion: Companion | None = None
         self.state = State()
 
     def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
@@ -130,6 +149,8 @@ class Run:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Update the weights on one batch and return its losses."""
+        if self.companion is not None:
+            self.companion.before_step(batch)
         inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         with precision(self.device):
@@ -203,6 +224,8 @@ class Run:
         names = ("epoch", "best_epoch", "best_score", "seconds", "history")
         state = {name: getattr(self.state, name) for name in names}
         beside = {"seed": self.seed, "averaged": self.average.count, "strategies": self.strategies.state()}
+        if self.companion is not None:
+            beside["companion"] = self.companion.state()
         write_checkpoint(path, Checkpoint(tensors, {"run": state, **beside}))
 
     def resume(self, path: Path | None) -> None:
@@ -216,6 +239,8 @@ class Run:
         self.model.load_state_dict(found.part("model"), strict=False)
         self.strategies.load_state_dict(found.part("strategies"))
         self.strategies.restore(found.state["strategies"])
+        if self.companion is not None:
+            self.companion.restore(found.state["companion"])
         self.average.count = found.state["averaged"]
         self.average.weights = {name: each.to(self.device) for name, each in found.part("average").items()}
         load_optimizer(self.optimizer, found.part("optimizer"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -215,28 +214,6 @@ def availability_png(patterns: Mapping[tuple[str, ...], int], modalities: Sequen
     return _png(figure, axes)
 
 
-def architecture_svg(architecture: Mapping[str, Any]) -> str:
-    """Draw encoders, fusion and head as boxes; it takes the colour of the text around it.
-
-    Args:
-        architecture: as `Architecture.to_dict` gives it.
-    """
-    encoders = architecture["encoders"]
-    height, middle = 58 * len(encoders) + 6, 29 * len(encoders) - 19
-    fusion, parts = architecture["fusion"], []
-    for i, (modality, spec) in enumerate(encoders.items()):
-        parts.append(_box(2, 4 + 58 * i, 250, f"{modality}: {spec['name']}", _component(spec), COLOURS[1]))
-        parts.append(_arrow(252, 26 + 58 * i, 320, middle + 22))
-    parts.append(_box(320, middle, 250, fusion["name"], _component(fusion), COLOURS[0]))
-    parts.append(_arrow(570, middle + 22, 630, middle + 22))
-    parts.append(_box(630, middle, 126, "head", f"width {architecture['dim']}", COLOURS[2]))
-    names = ", ".join(f"{modality} by {spec['name']}" for modality, spec in encoders.items())
-    label = html.escape(f"{names}; fused by {fusion['name']}", quote=True)
-    style = "max-width:100%;height:auto;font:13px system-ui,sans-serif"
-    opening = f"<svg role='img' aria-label='{label}' viewBox='0 0 760 {height}' width='760' style='{style}'>"
-    return opening + "".join(parts) + "</svg>"
-
-
 def _png(figure: Figure, axes: Any = None) -> bytes:
     if axes is not None:
         for side in ("top", "right"):
@@ -247,32 +224,3 @@ def _png(figure: Figure, axes: Any = None) -> bytes:
     FigureCanvasAgg(figure)
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def _component(spec: Mapping[str, Any]) -> str:
-    settings = {name: value for name, value in spec.items() if name != "name"}
-    values = [
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in settings.items()
-    ]
-    return ", ".join(values)
-
-
-def _arrow(x: float, y: float, to_x: float, to_y: float) -> str:
-    middle = (x + to_x) / 2
-    curve = f"M{x},{y:g} C{middle},{y:g} {middle},{to_y:g} {to_x - 7},{to_y:g}"
-    head = f"M{to_x},{to_y:g} l-8,-4 v8 z"
-    return f"<path d='{curve}' fill='none' stroke='currentColor'/><path d='{head}' fill='currentColor'/>"
-
-
-def _box(x: float, y: float, width: float, title: str, detail: str, colour: str) -> str:
-    room = int(width / 6.2)
-    short = detail if len(detail) <= room else detail[: room - 1] + "\u2026"
-    whole = html.escape(f"{title}: {detail}" if detail else title)
-    frame = f"width='{width:g}' height='44' rx='6' fill='{colour}' fill-opacity='.12' stroke='{colour}'"
-    name, place = html.escape(title), f"x='{x + 10:g}' fill='currentColor'"
-    shift = 0 if detail else 8
-    return (
-        f"<g><title>{whole}</title><rect x='{x:g}' y='{y:g}' {frame}/>"
-        f"<text {place} y='{y + 19 + shift:g}' font-weight='600'>{name}</text>"
-        f"<text {place} y='{y + 36:g}' font-size='11'>{html.escape(short)}</text></g>"
-    )

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.drawing import architecture_svg
 from experiments.metrics import metric_name
-from experiments.plots import architecture_svg
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison, Difference

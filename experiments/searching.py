@@ -16,6 +16,7 @@ from experiments.config import StudyConfig
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
+from experiments.supernet import warm_start
 from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
@@ -87,6 +88,7 @@ def run_search(
         connected(config)  # before anything is written that would wait for it
     with one_at_a_time(config.folder):  # two drivers must not issue tickets twice
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
+        warm_start(config, study, space, store, progress=live)
         if config.search.trials is not None:
             issue_tickets(study, config.search.trials)
     save_config(config)

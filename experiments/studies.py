@@ -21,7 +21,8 @@ from experiments.tracking.address import redacted
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
-from search.space import Candidate, Space, ends
+from search.settings import ends
+from search.space import Candidate, Space
 from search.storage import open_storage, sqlite_url, without_password
 from search.study import StudySpec
 

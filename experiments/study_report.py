@@ -10,9 +10,10 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from encoders import ENCODERS
+from experiments.drawing import architecture_svg
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
-from experiments.plots import architecture_svg, importance_png, progress_png
+from experiments.plots import importance_png, progress_png
 from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS

@@ -1,6 +1,7 @@
 """What fusing is: tokens of modalities in, views of patients out. Imports torch only and knows no encoder."""
 
 from fusion.all_to_all_attention import AllToAllAttentionFusion
+from fusion.autofm import AutoFMFusion
 from fusion.bottleneck import BottleneckFusion
 from fusion.cls_attention import ClsAttentionFusion
 from fusion.component import (
@@ -56,6 +57,7 @@ FUSIONS: dict[str, type] = {
     "interleaved_attention": InterleavedAttentionFusion,
     "bottleneck": BottleneckFusion,
     "multi_level": MultiLevelFusion,
+    "autofm": AutoFMFusion,
     "fusemoe": FuseMoEFusion,
     "flexmoe": FlexMoEFusion,
     "medfuse": MedFuseFusion,
@@ -72,6 +74,7 @@ __all__ = [
     "AdaptationGateFusion",
     "AllToAllAttentionFusion",
     "Architecture",
+    "AutoFMFusion",
     "BottleneckFusion",
     "Choice",
     "ClsAttentionFusion",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -44,7 +44,22 @@ class Choice:
         object.__setattr__(self, "searched", searched)
 
 
-Range = Int | Float | Choice
+@dataclass(frozen=True)
+class Genome:
+    """Several choices under one name, of which only those that the modalities and other settings allow are there.
+
+    `options` gives every gene and what it may be. `narrowed` holds what the user pins (one value) or lists (several).
+    """
+
+    options: Callable[[Sequence[str], Mapping[str, Any]], Mapping[str, tuple[Any, ...]]]
+    narrowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
+
+    def genes(self, modalities: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+        """Return the genes there are and what each may be, as the user narrowed it."""
+        return {name: self.narrowed.get(name, every) for name, every in self.options(modalities, settings).items()}
+
+
+Range = Int | Float | Choice | Genome
 
 
 @dataclass(frozen=True)
@@ -121,7 +136,7 @@ def hyperparameters(component: type) -> dict[str, Hyperparameter]:
         hint, limits = hints.get(name, Any), None
         if get_origin(hint) is Annotated:
             hint, *extras = get_args(hint)
-            limits = next((extra for extra in extras if isinstance(extra, Int | Float | Choice)), None)
+            limits = next((extra for extra in extras if isinstance(extra, Int | Float | Choice | Genome)), None)
         found[name] = Hyperparameter(name, hint, parameter.default, limits)
     return found
 
@@ -156,15 +171,20 @@ def build(catalogue: Mapping[str, type], spec: Spec, *args: Any, where: str = ""
     return find(catalogue, spec, where)(*args, **spec.params)
 
 
+_CHECKED = (int, float, bool, str, type(None), Mapping)
+
+
 def check_type(where: str, wanted: Any, value: Any) -> None:
     """Refuse a value that is not of the type a signature states; whole numbers are real numbers too.
 
     Raises:
         UsageError: it is of another type.
     """
-    kinds = [kind for kind in get_args(wanted) or (wanted,) if kind in (int, float, bool, str, type(None))]
+    kinds = [get_origin(kind) or kind for kind in get_args(wanted) or (wanted,)]
+    if any(kind not in _CHECKED for kind in kinds):
+        return
     accepted = tuple(kinds) + ((int,) if float in kinds else ())
-    if kinds and (not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds)):
+    if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
         raise UsageError(f"{where} must be {names}; got {value!r}")
 
@@ -179,7 +199,7 @@ def check_value(where: str, parameter: Hyperparameter, value: Any) -> None:
     limits = parameter.range
     if isinstance(limits, Choice) and parameter.type is str and value not in limits.options:
         raise unknown("value", str(value), [str(option) for option in limits.options], where)
-    if limits is None or parameter.type not in (int, float):
+    if limits is None or isinstance(limits, Genome) or parameter.type not in (int, float):
         return
     if not math.isfinite(value):
         raise UsageError(f"{where} must be a finite number; got {value}")

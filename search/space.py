@@ -9,22 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from fusion.component import (
-    Architecture,
-    Choice,
-    Float,
-    Int,
-    Range,
-    Spec,
-    UsageError,
-    check_value,
-    find,
-    hyperparameters,
-    unknown,
-)
-
-NONE = "none"
-Setting = Any  # a Range, or the value it is pinned to
+from fusion.component import Architecture, Choice, Float, Genome, Int, Range, Spec, unknown
+from search.settings import NONE, Setting, check_genomes, read_components, read_setting
 
 
 class Suggests(Protocol):
@@ -94,18 +80,16 @@ class Space:
         for modality, value in data["encoders"].items():
             if modality not in encoders:
                 raise unknown("modality", modality, encoders, "space.encoders")
-            chosen[modality] = _components(value, encoders[modality], f"space.encoders.{modality}", optional=True)
+            chosen[modality] = read_components(value, encoders[modality], f"space.encoders.{modality}", optional=True)
         settings = {}
         for name, value in data.get("training", {}).items():
             if name not in training:
                 raise unknown("training setting", name, training, "space.training")
-            settings[name] = _setting(value, training[name], f"space.training.{name}")
-        return cls(
-            chosen,
-            _components(data.get("fusion", list(fusions)), fusions, "space.fusion", optional=False),
-            _setting(data.get("dim", 64), int, "space.dim"),
-            settings,
-        )
+            settings[name] = read_setting(value, training[name], f"space.training.{name}")
+        fusion = read_components(data.get("fusion", list(fusions)), fusions, "space.fusion", optional=False)
+        for name, each in fusion.items():
+            check_genomes(each, tuple(chosen), f"space.fusion.{name}")
+        return cls(chosen, fusion, read_setting(data.get("dim", 64), int, "space.dim"), settings)
 
     @property
     def fingerprint(self) -> str:
@@ -129,10 +113,28 @@ class Space:
             spec = _suggest_component(trial, f"encoders.{modality}", options)
             if spec.name != NONE:
                 encoders[modality] = spec
-        fusion = _suggest_component(trial, "fusion", self.fusion)
+        fusion = _suggest_component(trial, "fusion", self.fusion, tuple(self.encoders), tuple(encoders))
         dim = _suggest(trial, "dim", self.dim)
         training = {name: _suggest(trial, f"training.{name}", setting) for name, setting in self.training.items()}
         return Candidate(Architecture(encoders, fusion, dim), training) if encoders else None
+
+    def fixed(self, architecture: Architecture) -> dict[str, Any]:
+        """Return the choices by name that give an architecture, as far as this space leaves them open."""
+        found: dict[str, Any] = {"dim": architecture.dim}
+        places = {f"encoders.{modality}": modality for modality in self.encoders}
+        for where, modality in places.items():
+            spec = architecture.encoders.get(modality, Spec(NONE))
+            found |= {where: spec.name, **{f"{where}.{spec.name}.{key}": each for key, each in spec.params.items()}}
+        fusion = architecture.fusion
+        found["fusion"] = fusion.name
+        for key, value in fusion.params.items():
+            where = f"fusion.{fusion.name}.{key}"
+            found |= (
+                {f"{where}.{gene}": each for gene, each in value.items()}
+                if isinstance(value, Mapping)
+                else {where: value}
+            )
+        return found
 
     def specs(self, modality: str) -> Iterable[Spec]:
         """Return every encoder of a modality with what is pinned, one for each value of a choice of texts.
@@ -142,7 +144,7 @@ class Space:
         for name, settings in self.encoders[modality].items():
             if name == NONE:
                 continue
-            pinned = {key: value for key, value in settings.items() if not isinstance(value, Int | Float | Choice)}
+            pinned = {key: value for key, value in settings.items() if not isinstance(value, Range)}
             texts = [
                 (key, value.options)
                 for key, value in settings.items()
@@ -155,109 +157,55 @@ class Space:
 
     def size(self) -> float:
         """Return how many combinations of the discrete choices there are."""
-        total = _count(self.dim)
+        total = _count(self.dim) * math.prod(_count(setting) for setting in self.training.values())
         for options in (*self.encoders.values(), self.fusion):
-            total *= sum(math.prod(_count(each) for each in settings.values()) for settings in options.values())
-        return total * math.prod(_count(setting) for setting in self.training.values())
+            total *= sum(self._size(settings) for settings in options.values())
+        return total
+
+    def _size(self, settings: Mapping[str, Setting]) -> float:
+        genomes = [each.genes(tuple(self.encoders), settings) for each in settings.values() if isinstance(each, Genome)]
+        genes = math.prod(len(choices) for genome in genomes for choices in genome.values())
+        return genes * math.prod(_count(each) for each in settings.values())
 
 
-def _components(
-    value: Any, catalogue: Mapping[str, type], where: str, *, optional: bool
-) -> dict[str, dict[str, Setting]]:
-    """Read the choice of components of one place: a name, a list of names, or a mapping of names to settings."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list):
-        value = _listed(value, where)
-    if not isinstance(value, Mapping) or not value:
-        raise UsageError(f"{where}: expected a name, a list of names or a mapping; got {value!r}")
-    found: dict[str, dict[str, Setting]] = {}
-    for name, settings in value.items():
-        if name == NONE and optional:
-            found[NONE] = {}
-            continue
-        component = find(catalogue, Spec(str(name)), where)
-        found[str(name)] = _hyperparameters(component, settings or {}, f"{where}.{name}")
-    if set(found) == {NONE}:
-        raise UsageError(f"{where}: only '{NONE}' is left; drop the modality instead")
-    return found
-
-
-def _listed(names: list[Any], where: str) -> dict[str, dict[str, Setting]]:
-    for name in names:
-        if not isinstance(name, str):
-            raise UsageError(f"{where}: a list holds names; got {name!r}")
-        if names.count(name) > 1:
-            raise UsageError(f"{where}: lists '{name}' twice")
-    return {name: {} for name in names}
-
-
-def _hyperparameters(component: type, settings: Any, where: str) -> dict[str, Setting]:
-    """Take the ranges of a component's signature, narrowed or pinned as the user says."""
-    known = hyperparameters(component)
-    if not isinstance(settings, Mapping):
-        raise UsageError(f"{where}: expected a mapping of hyperparameters; got {settings!r}")
-    for name in settings:
-        if name not in known:
-            raise unknown("hyperparameter", name, known, where)
-    found = {}
-    for name, parameter in known.items():
-        if name in settings:
-            found[name] = _setting(settings[name], parameter.type, f"{where}.{name}")
-            for value in ends(found[name]):
-                check_value(f"{where}.{name}", parameter, value)
-        elif parameter.searched:
-            found[name] = parameter.range
-    return found
-
-
-def ends(setting: Setting) -> tuple[Any, ...]:
-    """Return the values that decide whether a setting makes sense: a pinned one, every option, both ends of a range."""
-    if isinstance(setting, Choice):
-        return setting.options
-    return (setting.low, setting.high) if isinstance(setting, Int | Float) else (setting,)
-
-
-def _setting(value: Any, kind: Any, where: str) -> Setting:
-    """Read a pinned value, a list of choices or {low, high, log}."""
-    if isinstance(value, list):
-        options = tuple(_typed(option, kind, where) for option in value)
-        if not options:
-            raise UsageError(f"{where}: a choice needs at least one option; got an empty list")
-        if len(set(options)) < len(options):
-            raise UsageError(f"{where}: a choice lists each option once; got {value!r}")
-        return options[0] if len(options) == 1 else Choice(*options)
-    if not isinstance(value, Mapping):
-        return _typed(value, kind, where)
-    extra = set(value) - {"low", "high", "log"}
-    if extra or not {"low", "high"} <= set(value):
-        raise UsageError(f"{where}: a range is written {{low, high, log}}; got the keys {sorted(value)}")
-    if kind not in (int, float):
-        raise UsageError(f"{where}: a range needs a number; this is {getattr(kind, '__name__', kind)}")
-    low, high, log = (
-        _typed(value["low"], kind, where),
-        _typed(value["high"], kind, where),
-        _typed(value.get("log", False), bool, f"{where}.log"),
-    )
-    if low > high or (log and low <= 0):
-        raise UsageError(f"{where}: low ({low}) must be {'positive and ' if log else ''}at most high ({high})")
-    limits: Range = Int(low, high, log) if kind is int else Float(low, high, log)
-    return low if low == high else limits
-
-
-def _typed(value: Any, kind: Any, where: str) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind in (int, float, bool, str) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise UsageError(f"{where} must be {kind.__name__}; got {value!r}")
-    return value
-
-
-def _suggest_component(trial: Suggests, name: str, options: Mapping[str, Mapping[str, Setting]]) -> Spec:
+def _suggest_component(
+    trial: Suggests,
+    name: str,
+    options: Mapping[str, Mapping[str, Setting]],
+    every: tuple[str, ...] = (),
+    present: tuple[str, ...] = (),
+) -> Spec:
     names = tuple(options)
     chosen = trial.suggest_categorical(name, names) if len(names) > 1 else names[0]
-    settings = options[chosen]
-    return Spec(chosen, {key: _suggest(trial, f"{name}.{chosen}.{key}", setting) for key, setting in settings.items()})
+    found: dict[str, Any] = {}
+    for key, setting in options[chosen].items():
+        where = f"{name}.{chosen}.{key}"
+        if isinstance(setting, Genome):
+            found[key] = _suggest_genes(trial, where, setting, options[chosen], every, present)
+        else:
+            found[key] = _suggest(trial, where, setting)
+    return Spec(chosen, found)
+
+
+def _suggest_genes(
+    trial: Suggests,
+    name: str,
+    genome: Genome,
+    settings: Mapping[str, Setting],
+    every: tuple[str, ...],
+    present: tuple[str, ...],
+) -> dict[str, Any]:
+    """Choose the genes of the modalities that are there, each among all that it might ever be.
+
+    Optuna cannot change a distribution within a study, so a gene may come out as something that needs a modality which
+    has no encoder this time; it is then the gene's first choice, which changes nothing.
+    """
+    possible, found = genome.options(present, settings), {}
+    for gene, choices in genome.genes(every, settings).items():
+        if gene in possible:
+            value = trial.suggest_categorical(f"{name}.{gene}", choices) if len(choices) > 1 else choices[0]
+            found[gene] = value if value in possible[gene] else possible[gene][0]
+    return found
 
 
 def _suggest(trial: Suggests, name: str, setting: Setting) -> Any:
@@ -277,6 +225,8 @@ def _plain(options: Mapping[str, Mapping[str, Setting]]) -> dict[str, Any]:
 def _value(setting: Setting) -> Any:
     if isinstance(setting, Choice):
         return {"choice": list(setting.options)}
+    if isinstance(setting, Genome):
+        return {"genes": {gene: list(choices) for gene, choices in setting.narrowed.items()}}
     return asdict(setting) if isinstance(setting, Int | Float) else setting
 
 

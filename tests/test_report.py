@@ -13,8 +13,8 @@ import optuna
 import pytest
 
 from experiments.comparison import Comparison, compare_predictions
+from experiments.drawing import architecture_svg
 from experiments.plots import (
-    architecture_svg,
     availability_png,
     calibration_png,
     forest_png,
