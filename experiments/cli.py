@@ -120,6 +120,8 @@ def _study_verbs(verbs: Verbs) -> None:
     search.add_argument("study", help="a YAML file, or the name of a built-in study")
     search.add_argument("--workers", type=_count, default=None)
     search.add_argument("--fresh", action="store_true", help="forget what this study did before")
+    search.add_argument("--control", choices=("random",), help="also search so, and say whether the study did better")
+    search.add_argument("--repeats", type=_count, default=3, help="how often each, with --control (default 3)")
     search.add_argument("--status", action="store_true", help="say how far it is, and start nothing")
     _runs(search)
     _overrides(search)

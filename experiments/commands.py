@@ -100,9 +100,24 @@ def search(arguments: Namespace) -> int:
     if arguments.status:
         console().print(study_status(config))
         return 0
+    if arguments.control:
+        return _control(config, arguments)
     result = run_search(config, workers=arguments.workers, fresh=arguments.fresh)
     console().print(result.render())
     return 0 if result.complete else 1
+
+
+def _control(config: StudyConfig, arguments: Namespace) -> int:
+    """Hold a study's way to search against another, at the same budget."""
+    from experiments.race import CONTROLS, run_race
+
+    if arguments.fresh:
+        raise UsageError("--fresh forgets one study; a control has several: choose another name, or drop --fresh")
+    methods = {"study": {}, arguments.control: CONTROLS[arguments.control]}
+    race = run_race(config, methods, arguments.control, repeats=arguments.repeats, workers=arguments.workers)
+    console().print(race.render())
+    say(f"wrote {race.write(config.folder / 'control')}, .png, .csv and .json")
+    return 0
 
 
 def compare(arguments: Namespace) -> int:

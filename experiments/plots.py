@@ -17,6 +17,7 @@ from experiments.metrics import auroc, metric_name
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
+    from experiments.race import Anytime
 
 Array = NDArray[Any]
 # Okabe, Ito: a palette that colour-blind readers can tell apart
@@ -124,6 +125,27 @@ def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) 
     axes.set_xlabel("trial", **_STYLE)
     axes.set_ylabel(f"tuning {metric_name(metric)}", **_STYLE)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
+    return _png(figure, axes)
+
+
+def anytime_png(curves: Sequence[tuple[str, Anytime]], metric: str) -> bytes:
+    """Draw the best score so far by epochs trained: a thin line a search, a thick one a method's mean."""
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    methods = list(dict.fromkeys(name for name, _ in curves))
+    for colour, method in zip(COLOURS * 9, methods, strict=False):
+        mine = [curve for name, curve in curves if name == method]
+        places = np.unique(np.concatenate([curve.epochs for curve in mine]))
+        lines = []
+        for curve in mine:
+            axes.step(curve.epochs, curve.best, where="post", color=colour, linewidth=0.8, alpha=0.45)
+            found = curve.best[np.maximum(np.searchsorted(curve.epochs, places, side="right") - 1, 0)]
+            lines.append(np.where(places >= curve.epochs[0], found, np.nan))
+        whole = np.isfinite(lines).all(0)  # a mean of some searches only would jump
+        axes.step(places[whole], np.mean(lines, axis=0)[whole], where="post", color=colour, linewidth=2.4, label=method)
+    axes.set_xlabel("epochs trained, all trials together", **_STYLE)
+    axes.set_ylabel(f"best tuning {metric_name(metric)} so far", **_STYLE)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
     return _png(figure, axes)
 
 
