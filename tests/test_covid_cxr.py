@@ -2,127 +2,31 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import meds
-import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from toy_covid import (
+    COLUMNS,
+    ROWS,
+    events,
+    records,
+    source,  # noqa: F401 - fixtures
+    write_source,
+)
 
-from encoders.records import Record
-from experiments.config import DataConfig
-from experiments.data.cohort import load_cohort
-from experiments.data.folder import open_dataset
-from experiments.data.reader import iterate_records
 from experiments.sources.covid_cxr import convert_covid_cxr, kind_of_finding
 from experiments.sources.finding_mask import FINDING, mask, names_finding
 from fusion.component import UsageError
 
 DAY_ZERO = datetime(2020, 1, 1)
-COLUMNS = [
-    "patientid",
-    "offset",
-    "sex",
-    "age",
-    "finding",
-    "view",
-    "filename",
-    "clinical_notes",
-    "other_notes",
-    "survival",
-    "temperature",
-    "pO2_saturation",
-    "license",
-    "doi",
-    "url",
-]
-ROWS = [
-    {
-        "patientid": "7",
-        "offset": "3",
-        "finding": "COVID-19",
-        "filename": "b.png",
-        "view": "AP",
-        "clinical_notes": "Worse.",
-    },
-    {
-        "patientid": "7",
-        "offset": "0",
-        "finding": "No Finding",
-        "filename": "a.png",
-        "view": "PA",
-        "sex": "F",
-        "age": "50",
-        "temperature": "38.5",
-        "clinical_notes": "Fever. Swab positive for SARS-CoV-2.",
-        "other_notes": "Case courtesy of Dr Someone, Radiopaedia.org",
-        "survival": "N",
-    },
-    {
-        "patientid": "7",
-        "offset": "?",
-        "finding": "COVID-19",
-        "filename": "c.png",
-        "view": "?",
-        "clinical_notes": "Late.",
-    },
-    {
-        "patientid": "8",
-        "finding": "Klebsiella",
-        "filename": "d.jpg",
-        "clinical_notes": "Cough.",
-        "other_notes": "Opacity on the right.",
-        "pO2_saturation": "?",
-        "license": "CC BY",
-        "doi": "10/x",
-    },
-    {"patientid": "9", "finding": "todo", "filename": "e.png", "clinical_notes": "Unclear."},
-    {"patientid": "10", "finding": "ARDS", "filename": "f.png", "clinical_notes": "Severe."},
-]
-
-
-def write_source(folder: Path, rows: list[dict[str, str]] = ROWS, columns: list[str] = COLUMNS) -> Path:
-    (folder / "images").mkdir(parents=True)
-    with (folder / "metadata.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    for shade, row in enumerate(rows):
-        picture = Image.fromarray(np.full((40, 60), shade % 25 * 10, np.uint8))
-        picture.save(folder / "images" / row["filename"])
-    return folder
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_source(tmp_path / "source")
-
-
-@pytest.fixture(scope="session")
-def collection(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    out = tmp_path_factory.mktemp("covid") / "data"
-    return out, convert_covid_cxr(shared_data / "covid-chestxray", out)
-
-
-def events(folder: Path, prefix: str = "") -> pl.DataFrame:
-    return pl.read_parquet(folder / "data" / "*.parquet").filter(pl.col("code").str.starts_with(prefix))
 
 
 def days(table: pl.DataFrame) -> list[float]:
     return [(time - DAY_ZERO).total_seconds() / 86400 for time in table["time"]]
-
-
-def records(folder: Path) -> dict[int, Record]:
-    """Return what the reader gives for every labelled patient, by subject."""
-    labels = pl.read_parquet(folder / "labels" / "covid19.parquet")
-    subjects, times = labels["subject_id"].to_numpy(), labels["prediction_time"].to_numpy()
-    return {int(subjects[row]): record for row, record in iterate_records(open_dataset(folder), subjects, times)}
 
 
 def test_images_notes_and_measurements_lie_on_their_days(source: Path, tmp_path: Path) -> None:
@@ -294,66 +198,3 @@ def test_image_size_is_the_short_side(source: Path, tmp_path: Path) -> None:
     convert_covid_cxr(source, tmp_path / "out", image_size=20)
     with Image.open(tmp_path / "out" / "images" / "d.jpg") as picture:
         assert picture.size == (30, 20)
-
-
-def test_collection_has_the_counts_of_the_source(collection: tuple[Path, dict[str, Any]]) -> None:
-    out, summary = collection
-    assert (summary["patients"], summary["images"]) == (148, 249)
-    images = events(out, "IMAGE//")
-    assert images.height == 249
-    assert all((out / path).is_file() for path in images["image_path"])
-    steps = summary["labels"]["covid19"]
-    assert [step["n"] for step in steps] == [148, 148, 110, 103, 103]
-    assert steps[-1]["positive"] == 67
-
-
-def test_collection_is_valid_meds_with_both_labels_in_every_split(collection: tuple[Path, dict[str, Any]]) -> None:
-    out, _ = collection
-    meds.DataSchema.validate(pq.read_table(out / "data" / "00000.parquet"))
-    meds.CodeMetadataSchema.validate(pq.read_table(out / "metadata" / "codes.parquet"))
-    meds.SubjectSplitSchema.validate(pq.read_table(out / "metadata" / "subject_splits.parquet"))
-    meds.LabelSchema.validate(pq.read_table(out / "labels" / "covid19.parquet"))
-    about = json.loads((out / "metadata" / "dataset.json").read_text())
-    meds.DatasetMetadataSchema.validate(about)
-    assert open_dataset(out).image_column == "image_path"
-    splits = pl.read_parquet(out / "metadata" / "subject_splits.parquet")
-    assert splits["subject_id"].is_unique().all()
-    labels = pl.read_parquet(out / "labels" / "covid19.parquet").join(splits, on="subject_id")
-    assert labels.height == 103
-    assert labels.group_by("split").agg(pl.col("boolean_value").n_unique())["boolean_value"].to_list() == [2, 2, 2]
-
-
-def test_collection_reads_as_a_cohort_of_patients_who_all_have_an_image(
-    collection: tuple[Path, dict[str, Any]],
-) -> None:
-    out, _ = collection
-    cohort = load_cohort(open_dataset(out), DataConfig(folder=out, labels="covid19"))
-    assert (len(cohort.targets), cohort.targets.sum()) == (103, 67)
-    found = records(out)
-    assert len(found) == 103
-    assert all(record.images for record in found.values())
-
-
-def test_the_seed_decides_the_splits(tmp_path: Path) -> None:
-    rows = [
-        {"patientid": f"{kind}{i}", "finding": kind, "filename": f"{kind}{i}.png", "clinical_notes": "Fever."}
-        for kind in ("COVID-19", "Lipoid")
-        for i in range(20)
-    ]
-    source = write_source(tmp_path / "many", rows)
-    tables = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        convert_covid_cxr(source, tmp_path / name, seed=seed)
-        tables.append(pl.read_parquet(tmp_path / name / "metadata" / "subject_splits.parquet"))
-    assert tables[0].equals(tables[1])
-    assert not tables[0].equals(tables[2])
-    assert dict(tables[2].group_by("split").len().rows()) == {"train": 28, "tuning": 6, "held_out": 6}
-
-
-def test_collection_notes_name_no_finding(collection: tuple[Path, dict[str, Any]]) -> None:
-    out, _ = collection
-    notes = events(out, "NOTE//")["text_value"].to_list()
-    assert sum(FINDING in note for note in notes) > 50
-    assert not any(names_finding(note) for note in notes)
-    for word in ("covid", "sars", "corona", "pneumocystis", "klebsiella", "legionella", "radiopaedia", "courtesy"):
-        assert not any(word in note.lower() for note in notes), word

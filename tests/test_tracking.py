@@ -2,93 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import time
-from collections.abc import Iterator
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.distributions import CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
+from toy_tracking import (  # noqa: F401 - fixtures
+    children,
+    connection,
+    empty_runs,
+    history,
+    runs,
+    tracker,
+    trial,
+)
 
-from experiments.tracking.address import redacted, resolve_uri, sqlite_path
-from experiments.tracking.project import StudyTracker
-from experiments.tracking.runs import Connection, Point, connect, find_runs, flatten, log, log_comparison
-from fusion.component import UsageError
+from experiments.tracking.runs import Connection, Point, connect, log
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
-
-ARCHITECTURE = {"encoders": {"codes": {"name": "gru", "layers": 2}}, "fusion": {"name": "late"}, "dim": 32}
-START = datetime(2026, 1, 1, 12, 0, 0)
-DISTRIBUTIONS = {
-    "fusion": CategoricalDistribution(["early", "late"]),
-    "training.lr": FloatDistribution(1e-4, 1e-2),
-}
-
-
-@pytest.fixture(scope="session")
-def empty_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A runs folder whose tracking database is initialised (this takes seconds), copied by each test."""
-    runs = tmp_path_factory.mktemp("tracking") / "runs"
-    connect(f"sqlite:///{runs}/mlflow.db", runs, experiment="warm")
-    return runs
-
-
-@pytest.fixture
-def runs(empty_runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Path(shutil.copytree(empty_runs, tmp_path / "runs"))
-
-
-@pytest.fixture
-def connection(runs: Path) -> Connection:
-    return connect(None, runs)
-
-
-def trial(number: int, epochs: int = 0, state: TrialState = TrialState.RUNNING, **attributes: Any) -> FrozenTrial:
-    history = [{"epoch": i + 1, "score": 0.6 + i / 100, "train_loss": 1.0, "seconds": 2.0} for i in range(epochs)]
-    noted = {
-        "architecture": ARCHITECTURE,
-        "root": number,
-        "attempt": 0,
-        "seed": 7,
-        "history": history,
-        **attributes,
-    }
-    made = create_trial(
-        state=state,
-        value=0.75 + number / 100 if state is TrialState.COMPLETE else None,
-        params={"fusion": "late", "training.lr": 1e-3},
-        distributions=DISTRIBUTIONS,
-        user_attrs=noted,
-    )
-    made.number, made._trial_id = number, number + 100
-    made.datetime_start = START + timedelta(minutes=number)
-    made.datetime_complete = START + timedelta(minutes=number + 1) if state.is_finished() else None
-    return made
 
 
 def done(number: int, epochs: int = 3, **attributes: Any) -> FrozenTrial:
     measured = {"seconds": 6.5, "parameters": 1234, "peak_memory_mb": 310.5, "best_epoch": 2}
     return trial(number, epochs, TrialState.COMPLETE, **measured, **attributes)
-
-
-def tracker(connection: Connection, **options: Any) -> StudyTracker:
-    tags = {"data_fingerprint": "d1", "split_fingerprint": "s1", "git_commit": "abc123+changes"}
-    return StudyTracker(connection, "key-1/demo", "demo", tags=tags, **options)
-
-
-def children(connection: Connection, study: StudyTracker) -> dict[str, Any]:
-    assert study.run_id is not None
-    found = find_runs(connection, "mlflow.parentRunId", study.run_id)
-    return {run.data.tags["ehrfusion.trial_key"]: run for run in found}
-
-
-def history(connection: Connection, run: Any, key: str) -> list[tuple[int, float]]:
-    return [(each.step, each.value) for each in connection.client.get_metric_history(run.info.run_id, key)]
 
 
 def test_a_trial_becomes_a_run_with_all_that_the_issue_lists(connection: Connection) -> None:
@@ -243,121 +179,3 @@ def test_numbers_that_are_none_and_long_texts(connection: Connection) -> None:
     assert len(found.params) == 151
     assert len(found.params["long"]) == 6000
     assert len(found.tags["note"]) == 8000
-
-
-def test_a_trial_mlflow_refuses_does_not_hold_up_the_others(connection: Connection) -> None:
-    study = tracker(connection)
-    assert study.sync([trial(0, 1)])
-    connection.client.delete_run(children(connection, study)["key-1/demo/0/0"].info.run_id)
-    assert not study.sync([trial(0, 2), trial(1, 1)])
-    assert "key-1/demo/1/0" in children(connection, study)
-    assert study.problem is not None
-
-
-def test_a_tracker_that_goes_away_costs_little_and_loses_nothing(
-    connection: Connection, runs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    study = tracker(connection, pause_seconds=0.2)
-    assert study.sync([trial(0, 1)])
-
-    calls = []
-
-    def refuse(*arguments: Any, **options: Any) -> None:
-        calls.append(arguments)
-        raise ConnectionError("connection refused")
-
-    with monkeypatch.context() as away:
-        away.setattr(type(connection.client), "log_batch", refuse)
-        assert not study.sync([trial(0, 2)])
-        assert not study.sync([trial(0, 2)])
-    assert len(calls) == 1  # left alone for a while
-    assert study.problem is not None
-    assert "connection refused" in study.problem
-    assert "`ehrfusion track sync demo` writes the rest" in study.problem
-    time.sleep(0.25)
-    assert study.sync([trial(0, 3)])
-    assert study.problem is None
-    run = children(connection, study)["key-1/demo/0/0"]
-    assert [step for step, _ in history(connection, run, "epoch/score")] == [1, 2, 3]
-
-
-def test_a_closed_port_is_one_line_within_seconds(runs: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    start = time.monotonic()
-    with pytest.raises(UsageError, match=r"tracker http://127.0.0.1:\d+ does not answer \(Connection refused\)"):
-        connect(f"http://127.0.0.1:{port}", runs)
-    assert time.monotonic() - start < 5
-
-
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """Something that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-def test_a_silent_server_is_one_line_within_seconds(
-    runs: Path, silent_server: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # 5 unless the user says otherwise
-    start = time.monotonic()
-    with pytest.raises(UsageError, match="does not answer") as caught:
-        connect(silent_server, runs)
-    assert "\n" not in str(caught.value)
-    assert time.monotonic() - start < 4
-
-
-def test_a_file_that_is_no_database_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "broken.db").write_text("not a database, but long enough to be looked at" * 50, encoding="utf-8")
-    with pytest.raises(UsageError, match=r"does not answer .*file is not a database") as caught:
-        connect(f"sqlite:///{tmp_path}/broken.db", tmp_path)
-    assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_kind_of_address(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected an address like http://host:5000 or sqlite:///file\.db; got 'ftp"):
-        connect("ftp://somewhere", tmp_path)
-
-
-def test_a_deleted_experiment_says_how_to_get_it_back(connection: Connection, runs: Path) -> None:
-    connection.client.delete_experiment(connection.experiment_id)
-    with pytest.raises(UsageError, match=r"experiment 'ehrfusion' was deleted in .* restore it"):
-        connect(None, runs)
-
-
-def test_where_the_tracker_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert resolve_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
-    assert resolve_uri(None, tmp_path) == "http://host:5000"
-    assert resolve_uri("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
-    assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
-    assert sqlite_path("http://host:5000") is None
-    assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-
-
-def test_artifacts_stand_beside_the_database(connection: Connection, runs: Path) -> None:
-    run = connection.client.create_run(connection.experiment_id)
-    connection.client.log_text(run.info.run_id, "hello", "note.txt")
-    assert [path.name for path in (runs / "artifacts").rglob("*.txt")] == ["note.txt"]
-
-
-def test_a_comparison_is_a_run_with_its_numbers_and_files(connection: Connection, tmp_path: Path) -> None:
-    table = tmp_path / "comparison.csv"
-    table.write_text("strategy,auroc\nlate,0.8\n", encoding="utf-8")
-    rows = [{"strategy": "late", "metric": "auroc", "value": 0.8, "low": 0.7, "significant": True}]
-    run_id = log_comparison(connection, "demo fusion", rows, [table], params={"seeds": 3})
-    run = connection.client.get_run(run_id)
-    assert run.info.status == "FINISHED"
-    assert run.data.metrics == {"late/auroc/value": 0.8, "late/auroc/low": 0.7}
-    assert run.data.params == {"seeds": "3"}
-    assert {each.path for each in connection.client.list_artifacts(run_id)} == {
-        "comparison.csv",
-        "comparison.json",
-    }
-
-
-def test_flatten() -> None:
-    assert flatten({"a": {"b": 1, "c": None}, "d": [1, 2]}) == {"a.b": 1, "d": [1, 2]}

@@ -1,0 +1,76 @@
+"""Tasks: losses and activations by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from fusion import Criterion, Task, activate
+
+BINARY, CLASSES = Task("binary"), Task("multiclass", ("x", "y", "z"))
+LABELS, NUMBER = Task("multilabel", ("x", "y")), Task("regression", center=10.0, scale=4.0)
+
+
+def test_outputs_by_kind() -> None:
+    assert [task.outputs for task in (BINARY, CLASSES, LABELS, NUMBER)] == [1, 3, 2, 1]
+
+
+@pytest.mark.parametrize("task", [BINARY, CLASSES, LABELS, NUMBER], ids=lambda task: task.kind)
+def test_task_survives_json(task: Task) -> None:
+    assert Task.from_dict(json.loads(json.dumps(task.to_dict()))) == task
+
+
+LOG3 = math.log(3.0)  # the logit of 3/4
+
+
+def test_binary_by_hand() -> None:
+    logits, target = torch.tensor([[LOG3], [LOG3]]), torch.tensor([1.0, 0.0])
+    assert activate(BINARY, logits).flatten().tolist() == pytest.approx([0.75, 0.75])
+    assert float(Criterion(BINARY)(logits, target)) == pytest.approx(-(math.log(0.75) + math.log(0.25)) / 2)
+    weighed = Criterion(BINARY, torch.tensor([3.0]))(logits, target)
+    assert float(weighed) == pytest.approx(-(3 * math.log(0.75) + math.log(0.25)) / 2)
+
+
+def test_multiclass_by_hand() -> None:
+    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0], [6.0, 1.0, 1.0]]))
+    target = torch.tensor([2, 1])
+    torch.testing.assert_close(activate(CLASSES, logits), torch.tensor([[0.125, 0.25, 0.625], [0.75, 0.125, 0.125]]))
+    assert float(Criterion(CLASSES)(logits, target)) == pytest.approx(-(math.log(0.625) + math.log(0.125)) / 2)
+    # weights of the true classes: 1 for z and 3 for y
+    weighed = Criterion(CLASSES, torch.tensor([9.0, 3.0, 1.0]))(logits, target)
+    assert float(weighed) == pytest.approx(-(math.log(0.625) + 3 * math.log(0.125)) / 2)
+
+
+def test_multilabel_by_hand() -> None:
+    logits, target = torch.tensor([[LOG3, 0.0]]), torch.tensor([[1.0, 0.0]])
+    torch.testing.assert_close(activate(LABELS, logits), torch.tensor([[0.75, 0.5]]))
+    assert float(Criterion(LABELS)(logits, target)) == pytest.approx(-(math.log(0.75) + math.log(0.5)) / 2)
+    weighed = Criterion(LABELS, torch.tensor([2.0, 7.0]))(logits, target)  # weighs positives of each label
+    assert float(weighed) == pytest.approx(-(2 * math.log(0.75) + math.log(0.5)) / 2)
+
+
+def test_regression_by_hand() -> None:
+    logits, target = torch.tensor([[0.5], [-1.0]]), torch.tensor([14.0, 10.0])
+    assert activate(NUMBER, logits).flatten().tolist() == [12.0, 6.0]
+    # standardised targets are 1 and 0
+    assert float(Criterion(NUMBER)(logits, target)) == pytest.approx((0.25 + 1.0) / 2)
+
+
+@pytest.mark.parametrize("task", [BINARY, CLASSES, LABELS, NUMBER], ids=lambda task: task.kind)
+def test_loss_of_half_precision_logits_is_full_precision(task: Task) -> None:
+    logits = torch.zeros(2, task.outputs, dtype=torch.bfloat16, requires_grad=True)
+    target = torch.zeros(2, 2) if task.kind == "multilabel" else torch.zeros(2)
+    found = Criterion(task)(logits, target)
+    assert found.dtype == activate(task, logits).dtype == torch.float32
+    found.backward()
+    assert logits.grad is not None
+
+
+def test_loss_is_least_at_the_truth() -> None:
+    wide = torch.tensor([[9.0], [-9.0]])
+    assert Criterion(BINARY)(wide, torch.tensor([1.0, 0.0])) < 1e-3 < Criterion(BINARY)(-wide, torch.tensor([1.0, 0.0]))
+    exact = torch.tensor([[1.0]])
+    assert Criterion(NUMBER)(exact, torch.tensor([14.0])) == 0
