@@ -65,6 +65,14 @@ def _graph(name: str) -> dict[str, Any]:
     return {**ANCESTOR, "encoders": {"graph": name}, "fusion": "early"}
 
 
+DISAPPEARS = {
+    "AUROC where 85% lack the image and 50% the note, 10% did in training; against early fusion": {
+        "recipe": "missing",
+        "patients": 1200,
+        "measure": "auroc",
+    },
+    "AUROC without any image, which nobody lacked in training and decides most; against early fusion": GONE,
+}
 GATES = {"recipe": "unique", "patients": 3000, "image_missing": 0.0, "note_missing": 0.0, "measure": "weight_of_images"}
 TELLING, NOISY = {**GATES, "weights": {"image": 2.0}}, {**GATES, "weights": {"image": 0.0}}
 WEAK = {"recipe": "unique", "encoders": {"notes": "bag", "images": "conv"}, "fusion": "early"}
@@ -83,11 +91,12 @@ CLAIMS = [
     *(
         Claim(
             f"{name}: holds up when the image disappears at test time",
-            "AUROC without any image, against early fusion",
-            {**GONE, **_fusion(name)},
-            {**GONE, **_fusion("early")},
+            what,
+            {**setting, **_fusion(name)},
+            {**setting, **_fusion("early")},
         )
-        for name in ("flexmoe", "fusemoe", "multimodn", "product_of_experts", "shaspec", "drfuse", "late")
+        for name in ("flexmoe", "fusemoe", "multimodn", "product_of_experts", "shaspec", "drfuse")
+        for what, setting in DISAPPEARS.items()
     ),
     Claim(
         "modality dropout: holds up when the image disappears at test time",

@@ -104,15 +104,16 @@ class SupernetConfig(_Strict):
 
 
 class SearchConfig(_Strict):
-    """How the space is searched: one total budget, in trials or seconds, also when resumed."""
+    """How the space is searched: one total budget, in trials, epochs or seconds, also when resumed."""
 
     trials: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
-    sampler: Literal["tpe", "random"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution"] = "tpe"
     group: bool = False
     startup_trials: Annotated[int, Field(ge=1)] = 10
-    pruner: Literal["halving", "none"] = "halving"
+    pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"
     first_rung: Annotated[int, Field(ge=1)] = 3
     reduction: Annotated[int, Field(ge=2)] = 3
     storage: str | None = None
@@ -121,8 +122,8 @@ class SearchConfig(_Strict):
 
     @model_validator(mode="after")
     def _one_budget(self) -> SearchConfig:
-        if (self.trials is None) == (self.seconds is None):
-            raise ValueError("give a budget: exactly one of 'trials' and 'seconds'")
+        if sum(each is not None for each in (self.trials, self.epochs, self.seconds)) != 1:
+            raise ValueError("give a budget: exactly one of 'trials', 'epochs' and 'seconds'")
         return self
 
 

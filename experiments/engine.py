@@ -20,7 +20,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.worker import WorkerSpec, lives, work, worker_id
-from search.study import fail_lost, rescue
+from search.attempts import fail_lost, promote, rescue
+from search.pruning import trained_epochs
 
 _UNSIGNED_SECONDS = 10.0  # a worker that has not signed its trial after this long died before it could
 _CRASHES_ALLOWED = 20
@@ -138,6 +139,7 @@ def supervise(
     *,
     on_tick: Callable[[Sequence[FrozenTrial]], None],
     seconds: float | None = None,
+    epochs: int | None = None,
     on_spent: Callable[[float], None] | None = None,
     poll_seconds: float = 0.5,
     grace_seconds: float = 60.0,
@@ -147,7 +149,8 @@ def supervise(
     The first Ctrl-C or SIGTERM lets the workers hand back their trials; the second ends them.
 
     Args:
-        seconds: what is left of a budget in seconds; None means that tickets are the budget.
+        seconds: what is left of a budget in seconds.
+        epochs: a budget in epochs of all trials together; without it and seconds, tickets are the budget.
         on_spent: called with the seconds since the last call, to keep the account of such a budget.
         grace_seconds: how long workers may take to hand back before they are killed.
     """
@@ -167,29 +170,37 @@ def supervise(
             crashes += sum(code != 0 for _, _, code in ended)
             lost.dead.update(identity for _, identity, _ in ended)
             fail_lost(study, lost, stopped=ending != "complete")
+            if ending == "complete":
+                promote(study)
             trials = study.get_trials(deepcopy=False)
             on_tick(trials)
             if on_spent is not None:
                 on_spent(time.monotonic() - counted)
                 counted = time.monotonic()
             if ending == "complete":
-                ending = _should_end(asked, crashes, seconds, started)
+                ending = _should_end(asked, crashes)
+                if ending == "complete" and _is_spent(trials, epochs, seconds, started):
+                    ending = "budget"
                 asked_at = time.monotonic()
                 if ending != "complete":
                     engine.signal(2 if ending == "budget" else 1)
                 else:
-                    _restart(engine, ended, trials, unlimited=seconds is not None)
+                    _restart(engine, ended, trials, unlimited=seconds is not None or epochs is not None)
             elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
     return ending
 
 
-def _should_end(asked: _Asked, crashes: int, seconds: float | None, started: float) -> Ending:
+def _should_end(asked: _Asked, crashes: int) -> Ending:
     if asked.count:
         return "interrupted"
-    if crashes > _CRASHES_ALLOWED:
-        return "crashes"
-    return "budget" if seconds is not None and time.monotonic() - started > seconds else "complete"
+    return "crashes" if crashes > _CRASHES_ALLOWED else "complete"
+
+
+def _is_spent(trials: Sequence[FrozenTrial], epochs: int | None, seconds: float | None, started: float) -> bool:
+    if seconds is not None and time.monotonic() - started > seconds:
+        return True
+    return epochs is not None and trained_epochs(trials) >= epochs
 
 
 def _restart(

@@ -13,7 +13,7 @@ from experiments.train import NotFinite, Stopped, train
 from experiments.workspace import open_store
 from fusion.component import UsageError
 from search.space import Candidate
-from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
+from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle
 
 
 def make_objective(settings: Mapping[str, Any]) -> Objective:
@@ -28,6 +28,8 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
         checkpoint = folder / f"{trial.root}.safetensors"
         try:
             value = _run(config, store, candidate, trial, checkpoint)
+        except Paused:
+            raise  # its checkpoint is kept
         except (Pruned, TrialFailed):
             remove_checkpoint(checkpoint)
             raise

@@ -22,6 +22,8 @@ from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
+from search.attempts import promote
+from search.pruning import trained_epochs
 from search.study import create_or_resume, issue_tickets, summary
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ def sync_study(config: StudyConfig) -> str:
 def _supervise(
     config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
 ) -> Ending:
+    promote(study)
     if config.search.trials is not None and not _unfinished(study):
         return "complete"
     spec = WorkerSpec(
@@ -148,8 +151,9 @@ def _supervise(
         log=str(config.folder / "workers" / "worker-0.log"),
         driver=os.getpid(),
     )
-    left = _seconds_left(config, study)
-    if left is not None and left <= 0:
+    left, epochs = _seconds_left(config, study), _epochs(config, study)
+    trained = trained_epochs(study.get_trials(deepcopy=False))
+    if (left is not None and left <= 0) or (epochs is not None and trained >= epochs):
         return "budget"
 
     def tick(trials: Sequence[FrozenTrial]) -> None:
@@ -162,12 +166,25 @@ def _supervise(
 
     with view:
         return supervise(
-            study, LocalEngine(spec), workers, on_tick=tick, seconds=left, on_spent=spent if left is not None else None
+            study,
+            LocalEngine(spec),
+            workers,
+            on_tick=tick,
+            seconds=left,
+            epochs=epochs,
+            on_spent=spent if left is not None else None,
         )
 
 
 def _unfinished(study: optuna.Study) -> bool:
     return any(not trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
+def _epochs(config: StudyConfig, study: optuna.Study) -> int | None:
+    """Return a budget in epochs, less what a network of all architectures took of it."""
+    if config.search.epochs is None:
+        return None
+    return config.search.epochs - int((study.user_attrs.get("supernet") or {}).get("epochs", 0))
 
 
 def _seconds_left(config: StudyConfig, study: optuna.Study) -> float | None:

@@ -21,6 +21,7 @@ from experiments.tracking.address import redacted
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
+from search.samplers import check_sampler
 from search.settings import ends
 from search.space import Candidate, Space
 from search.storage import open_storage, sqlite_url, without_password
@@ -45,6 +46,7 @@ def study_space(config: StudyConfig) -> Space:
     for name, setting in space.training.items():
         for value in ends(setting):
             _check_training(config.training, name, value)
+    check_sampler(config.search.sampler, space)
     return space
 
 
@@ -78,6 +80,7 @@ def study_spec(config: StudyConfig) -> StudySpec:
         pruner=search.pruner,
         first_rung=search.first_rung,
         reduction=search.reduction,
+        epochs=config.training.epochs,
         trials=search.trials,
     )
 

@@ -48,10 +48,12 @@ class Choice:
 class Genome:
     """Several choices under one name, of which only those that the modalities and other settings allow are there.
 
-    `options` gives every gene and what it may be. `narrowed` holds what the user pins (one value) or lists (several).
+    `options` gives every gene and what it may be; `canonical` writes chosen genes the one way that all equal ones are
+    written. `narrowed` holds what the user pins (one value) or lists (several).
     """
 
     options: Callable[[Sequence[str], Mapping[str, Any]], Mapping[str, tuple[Any, ...]]]
+    canonical: Callable[[Mapping[str, Any], Sequence[str], Mapping[str, Any]], Mapping[str, Any]]
     narrowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, hash=False)
 
     def genes(self, modalities: Sequence[str], settings: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fusion.component import (
@@ -82,7 +83,7 @@ def _genome(genome: Genome, value: Any, where: str) -> Genome:
     narrowed = {str(gene): tuple(each) if isinstance(each, list) else (each,) for gene, each in value.items()}
     if not all(narrowed.values()):
         raise UsageError(f"{where}: a gene needs at least one choice; got an empty list")
-    return Genome(genome.options, narrowed)
+    return replace(genome, narrowed=narrowed)
 
 
 def check_genomes(settings: Mapping[str, Setting], modalities: tuple[str, ...], where: str) -> None:

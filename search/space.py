@@ -205,7 +205,7 @@ def _suggest_genes(
         if gene in possible:
             value = trial.suggest_categorical(f"{name}.{gene}", choices) if len(choices) > 1 else choices[0]
             found[gene] = value if value in possible[gene] else possible[gene][0]
-    return found
+    return dict(genome.canonical(found, present, settings)) if present else found
 
 
 def _suggest(trial: Suggests, name: str, setting: Setting) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,13 +14,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusion.component import UsageError
+from search.attempts import hand_back, hand_back_crashed, is_root
+from search.pruning import make_pruner, root_of
+from search.samplers import make_sampler
 from search.space import Space
-from search.storage import NO_SIGN_OF_LIFE, BudgetSpent, open_storage
+from search.storage import BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
-
-CRASHES_ALLOWED = 1
-_DIED = "its worker died"
-_KEPT = ("root", "attempt", "crashes", "architecture", "training")
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,17 @@ class StudySpec:
     pruner: str = "halving"
     first_rung: int = 3
     reduction: int = 3
+    epochs: int = 27
     trials: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
         return asdict(self)
+
+
+def pruner_of(spec: StudySpec) -> optuna.pruners.BasePruner:
+    """Return the pruner of a study."""
+    return make_pruner(spec.pruner, first_rung=spec.first_rung, reduction=spec.reduction, epochs=spec.epochs)
 
 
 def open_study(spec: StudySpec, *, slot: int = 0) -> optuna.Study:
@@ -53,12 +57,13 @@ def open_study(spec: StudySpec, *, slot: int = 0) -> optuna.Study:
     """
     storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
     try:
-        study = optuna.load_study(study_name=spec.name, storage=storage, pruner=_pruner(spec))
+        study = optuna.load_study(study_name=spec.name, storage=storage, pruner=pruner_of(spec))
     except KeyError:
         raise UsageError(f"there is no study '{spec.name}' in its storage; start it with: ehrfusion search") from None
     # resumed or restarted workers must not propose what they proposed before; tickets were not proposed yet
     started = sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
-    study.sampler = _sampler(spec, int(np.random.SeedSequence([spec.seed, slot, started]).generate_state(1)[0]))
+    seed = int(np.random.SeedSequence([spec.seed, slot, started]).generate_state(1)[0])
+    study.sampler = make_sampler(spec.sampler, seed, startup_trials=spec.startup_trials, group=spec.group)
     return study
 
 
@@ -76,7 +81,7 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
         elif spec.name in names:
             _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
         study = optuna.create_study(
-            study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=_pruner(spec)
+            study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=pruner_of(spec)
         )
         known = study.user_attrs
         for name, value in attributes.items():
@@ -104,11 +109,6 @@ def issue_tickets(study: optuna.Study, trials: int) -> int:
     return trials - had
 
 
-def is_root(trial: FrozenTrial) -> bool:
-    """Tell whether a trial is a first attempt; only these count against the budget."""
-    return not trial.user_attrs.get("attempt", 0)
-
-
 def worker_loop(
     study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, worker: str, stop: Callable[[], str]
 ) -> None:
@@ -133,13 +133,17 @@ def _run_trial(
     trial: optuna.Trial,
     stop: Callable[[], str],
 ) -> float:
-    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()))
+    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()), pausing=spec.pruner == "pausing")
     handle.note(root=handle.root, attempt=handle.attempt, seed=handle.seed)
     candidate = space.suggest(trial)
     if candidate is None:
         handle.note(pruned_by="no modality")
         raise optuna.TrialPruned("every modality was given no encoder")
-    handle.note(**candidate.to_dict())
+    handle.note(**candidate.to_dict(), key=candidate.key)
+    twin = _twin(study, candidate.key)
+    if twin is not None:
+        handle.note(duplicate_of=twin.number)
+        return float(twin.values[0])
     try:
         value = objective(candidate, handle)
         if not math.isfinite(value):
@@ -162,6 +166,12 @@ def _run_trial(
         raise
 
 
+def _twin(study: optuna.Study, key: str) -> FrozenTrial | None:
+    """Return the complete trial that trained the same candidate, if there is one."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return next((each for each in complete if each.user_attrs.get("key") == key), None)
+
+
 def failure_text(error: BaseException) -> str:
     """Say in one line why something failed."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
@@ -170,63 +180,11 @@ def failure_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
-def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False) -> None:
-    """Add a WAITING trial with the same parameters and root, which goes on from the checkpoint; never a second one."""
-    if _continued(study.get_trials(deepcopy=False), trial):
-        return
-    kept = {name: value for name, value in trial.user_attrs.items() if name in _KEPT}
-    kept["root"] = _root(trial)
-    kept["attempt"] = int(kept.get("attempt", 0)) + 1
-    kept["crashes"] = int(kept.get("crashes", 0)) + int(crashed)
-    again = create_trial(
-        state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=kept
-    )
-    study.add_trial(again)
-
-
-def hand_back_crashed(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Run a trial once more whose worker died; a second death is its end."""
-    if int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED:
-        hand_back(study, trial, crashed=True)
-
-
-def fail_lost(study: optuna.Study, lost: Callable[[FrozenTrial], bool], *, stopped: bool = False) -> int:
-    """Fail the RUNNING trials whose worker is lost and hand each back; return how many there were.
-
-    Args:
-        stopped: the workers were killed on purpose, so that no trial is blamed for it.
-    """
-    found = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if lost(trial)]
-    return sum(_fail_lost(study, trial, stopped) for trial in found)
-
-
-def _fail_lost(study: optuna.Study, trial: FrozenTrial, stopped: bool) -> bool:
-    again = int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED
-    failure = "interrupted" if stopped else _DIED if again else "its worker died twice"
-    try:
-        study._storage.set_trial_user_attr(trial._trial_id, "failure", failure)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    except optuna.exceptions.UpdateFinishedTrialError:  # somebody else was faster
-        return False
-    if stopped:
-        hand_back(study, trial)
-    else:
-        hand_back_crashed(study, trial)
-    return True
-
-
-def rescue(study: optuna.Study) -> None:
-    """Hand back the trials that were failed for their dead workers by a process that died before it could do so."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
-        if trial.user_attrs.get("failure") in (_DIED, NO_SIGN_OF_LIFE):
-            hand_back_crashed(study, trial)
-
-
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Count roots by how they stand: complete, pruned, failed, running, waiting."""
     last: dict[int, FrozenTrial] = {}
     for trial in trials:
-        last[_root(trial)] = trial
+        last[root_of(trial)] = trial
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -235,15 +193,6 @@ def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
         TrialState.WAITING: "waiting",
     }
     return dict.fromkeys(names.values(), 0) | Counter(names[trial.state] for trial in last.values())
-
-
-def _root(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get("root", trial.number))
-
-
-def _continued(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:
-    """Tell whether a later attempt of a trial exists."""
-    return any(_root(each) == _root(trial) and each.number > trial.number for each in trials)
 
 
 def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
@@ -277,21 +226,3 @@ def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
     return {
         key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()
     }
-
-
-def _sampler(spec: StudySpec, seed: int) -> optuna.samplers.BaseSampler:
-    if spec.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    if not spec.group:
-        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=spec.startup_trials)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the user asked for it by name
-        return optuna.samplers.TPESampler(
-            seed=seed, n_startup_trials=spec.startup_trials, multivariate=True, group=True
-        )
-
-
-def _pruner(spec: StudySpec) -> optuna.pruners.BasePruner:
-    if spec.pruner == "none":
-        return optuna.pruners.NopPruner()
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=spec.first_rung, reduction_factor=spec.reduction)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from search.pruning import PAUSED
 from search.space import Candidate
 
 
@@ -18,6 +19,10 @@ class Interrupted(RuntimeError):
 
 class Pruned(RuntimeError):
     """The trial is not worth going on with."""
+
+
+class Paused(Pruned):
+    """The trial waits for more rivals to be beaten; its checkpoint is kept, and it may go on later."""
 
 
 class TrialFailed(RuntimeError):
@@ -31,8 +36,10 @@ class TrialHandle:
     the same checkpoint and train with the same seed.
     """
 
-    def __init__(self, trial: optuna.Trial, study_seed: int, stop: Callable[[], bool]) -> None:
-        self._trial, self._stop = trial, stop
+    def __init__(
+        self, trial: optuna.Trial, study_seed: int, stop: Callable[[], bool], *, pausing: bool = False
+    ) -> None:
+        self._trial, self._stop, self._pausing = trial, stop, pausing
         self.number = trial.number
         self.root = int(trial.user_attrs.get("root", trial.number))
         self.attempt = int(trial.user_attrs.get("attempt", 0))
@@ -44,7 +51,7 @@ class TrialHandle:
 
         Raises:
             TrialFailed: the score is not finite.
-            Pruned: better trials make this one not worth going on with.
+            Pruned: better trials make this one not worth going on with, for now or for good.
         """
         if not math.isfinite(score):
             raise TrialFailed(f"the score is {score} in epoch {epoch}")
@@ -52,8 +59,8 @@ class TrialHandle:
         self._trial.set_user_attr("history", self.history)
         self._trial.report(score, epoch)
         if self._trial.should_prune():
-            self.note(pruned_by="halving")
-            raise Pruned(f"pruned after epoch {epoch}")
+            self.note(pruned_by=PAUSED if self._pausing else "halving")
+            raise (Paused if self._pausing else Pruned)(f"ended after epoch {epoch}")
 
     def note(self, **attributes: Any) -> None:
         """Keep facts about the trial."""

@@ -1,4 +1,4 @@
-"""Comparisons: paired on the same resamples, honest in words, resumable, finding what was planted."""
+"""Comparisons: paired on the same resamples, honest in words, finding what was planted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The COVID-19 chest X-ray converter: times, labels and masks on a hand-made source, counts on the collection."""
+"""The COVID-19 chest X-ray converter: times, labels, masks and unreadable images on a hand-made source."""
 
 from __future__ import annotations
 

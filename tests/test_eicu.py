@@ -1,4 +1,4 @@
-"""The eICU converter: exact times on hand-made tables, counts and leaks on the demo."""
+"""The eICU converter: exact times and codes on hand-made tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images: views and times, bags of instances, partly frozen networks, chance in training, cached features, 16 bits."""
+"""Images: views and times, bags of instances, cached features."""
 
 from __future__ import annotations
 

@@ -17,15 +17,8 @@ from toy_trials import (
     take,
 )
 
-from search.study import (
-    StudySpec,
-    fail_lost,
-    hand_back,
-    hand_back_crashed,
-    open_study,
-    rescue,
-    summary,
-)
+from search.attempts import fail_lost, hand_back, hand_back_crashed, rescue
+from search.study import StudySpec, open_study, summary
 
 
 def last(study: optuna.Study) -> FrozenTrial:

@@ -1,4 +1,4 @@
-"""Training strategies: each does what it says by hand, resumes exactly, and helps where its paper says it helps."""
+"""Training strategies: each does what it says by hand, and resumes exactly."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_training import PREPROCESS, numbers
 
 from experiments.averaging import WeightAverage
 from experiments.config import TrainingConfig, parse_config
@@ -22,9 +23,8 @@ from experiments.strategies.blending import GradientBlend, keep_back
 from experiments.studies import SEARCHED
 from experiments.train import Fit, train
 from experiments.workspace import open_store
-from fusion import Architecture, Criterion, EarlyFusion, FusionModel, Spec, Task, Tokens, UsageError
+from fusion import Architecture, EarlyFusion, FusionModel, Spec, Tokens, UsageError
 
-PREPROCESS = {"codes": {"max_events": 32}, "notes": {"max_tokens": 32}}
 ENCODERS = {"codes": Spec("bag"), "notes": Spec("bag", {"dropout": 0.3})}
 STRATEGIES: dict[str, dict[str, Any]] = {
     "unimodal": {"unimodal_loss": 0.5},
@@ -56,10 +56,6 @@ def run(
         settings[name] = options.pop(name)
     architecture = Architecture(encoders, Spec(fusion), 8)
     return train(architecture, store, TrainingConfig(**settings), 1, preprocess=PREPROCESS, **options)
-
-
-def numbers(fit: Fit) -> list[dict[str, float]]:
-    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in fit.history]
 
 
 @pytest.mark.parametrize("settings", STRATEGIES.values(), ids=STRATEGIES)
@@ -121,36 +117,6 @@ def test_settings_without_sense_are_refused(settings: dict[str, Any], message: s
 def test_every_strategy_can_be_searched() -> None:
     fixed = {"epochs", "metric", "deterministic"}
     assert set(SEARCHED) == set(TrainingConfig.model_fields) - fixed
-
-
-# --- losses by hand ---
-
-BINARY, CLASSES = Task("binary"), Task("multiclass", ("x", "y", "z"))
-
-
-def test_focal_loss_by_hand() -> None:
-    logits, target = torch.tensor([[math.log(3.0)], [math.log(3.0)]]), torch.tensor([1.0, 0.0])  # P = 3/4
-    found = Criterion(BINARY, focal_gamma=2.0).rows(logits, target)
-    torch.testing.assert_close(found, torch.tensor([-(0.25**2) * math.log(0.75), -(0.75**2) * math.log(0.25)]))
-    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0]]))
-    [one] = Criterion(CLASSES, focal_gamma=1.0).rows(logits, torch.tensor([2]))
-    assert float(one) == pytest.approx(-(1 - 0.625) * math.log(0.625))
-
-
-def test_label_smoothing_by_hand() -> None:
-    logits = torch.tensor([[math.log(3.0)]])
-    [one] = Criterion(BINARY, label_smoothing=0.2).rows(logits, torch.tensor([1.0]))
-    assert float(one) == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
-    best = torch.tensor([[math.log(9.0)]], requires_grad=True)  # P = 0.9, what the smoothed target asks for
-    Criterion(BINARY, label_smoothing=0.2).rows(best, torch.tensor([1.0])).sum().backward()
-    assert best.grad is not None
-    assert abs(float(best.grad)) < 1e-6
-
-
-def test_confidence_is_the_probability_of_the_truth() -> None:
-    logits = torch.tensor([[math.log(3.0)], [math.log(3.0)]])
-    weighed = Criterion(BINARY, torch.tensor([5.0]), label_smoothing=0.3, focal_gamma=2.0)
-    torch.testing.assert_close(weighed.confidence(logits, torch.tensor([1.0, 0.0])), torch.tensor([0.75, 0.25]))
 
 
 # --- gradients by hand ---

@@ -1,4 +1,4 @@
-"""Studies: what may be resumed, exact tickets, endings with reasons, trials handed back, storage that many share."""
+"""Studies: what may be resumed, exact tickets, and scores that are not finite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toy_trials import (
     spec,  # noqa: F401 - fixtures
 )
 
-from fusion.component import Choice, Int, UsageError
+from fusion.component import Choice, Float, Int, UsageError
 from search.space import Candidate, Space
 from search.storage import BudgetSpent, StudyStorage
 from search.study import (
@@ -157,7 +157,7 @@ def test_the_cache_of_optuna_asks_the_storage_for_every_new_trial(spec: StudySpe
 
 def claim(folder: str, url: str, ready: Any) -> None:
     """Claim tickets until there are none, in a process of its own."""
-    spec = StudySpec("race", url, "maximize", seed=1, sampler="random", pruner="none", trials=1)
+    spec = StudySpec("race", url, "maximize", seed=os.getpid(), sampler="random", pruner="none", trials=1)
     study = open_study(spec)
     ready.wait(60)
 
@@ -166,7 +166,8 @@ def claim(folder: str, url: str, ready: Any) -> None:
             file.write(f"{trial.number} {os.getpid()}\n")
         return 0.5
 
-    worker_loop(study, spec, Space({"codes": {"bag": {}}}, {"late": {}}, 8, {}), objective, "w", lambda: "")
+    space = Space({"codes": {"bag": {}}}, {"late": {}}, 8, {"lr": Float(0.0, 1.0)})
+    worker_loop(study, spec, space, objective, "w", lambda: "")
 
 
 def test_processes_that_race_for_tickets_double_none(tmp_path: Path, spec: StudySpec) -> None:

@@ -1,4 +1,4 @@
-"""Tasks: losses and activations by hand."""
+"""Tasks: losses, also focal and smoothed ones, and activations by hand."""
 
 from __future__ import annotations
 
@@ -74,3 +74,31 @@ def test_loss_is_least_at_the_truth() -> None:
     assert Criterion(BINARY)(wide, torch.tensor([1.0, 0.0])) < 1e-3 < Criterion(BINARY)(-wide, torch.tensor([1.0, 0.0]))
     exact = torch.tensor([[1.0]])
     assert Criterion(NUMBER)(exact, torch.tensor([14.0])) == 0
+
+
+# --- focal loss and label smoothing by hand ---
+
+
+def test_focal_loss_by_hand() -> None:
+    logits, target = torch.tensor([[math.log(3.0)], [math.log(3.0)]]), torch.tensor([1.0, 0.0])  # P = 3/4
+    found = Criterion(BINARY, focal_gamma=2.0).rows(logits, target)
+    torch.testing.assert_close(found, torch.tensor([-(0.25**2) * math.log(0.75), -(0.75**2) * math.log(0.25)]))
+    logits = torch.log(torch.tensor([[1.0, 2.0, 5.0]]))
+    [one] = Criterion(CLASSES, focal_gamma=1.0).rows(logits, torch.tensor([2]))
+    assert float(one) == pytest.approx(-(1 - 0.625) * math.log(0.625))
+
+
+def test_label_smoothing_by_hand() -> None:
+    logits = torch.tensor([[math.log(3.0)]])
+    [one] = Criterion(BINARY, label_smoothing=0.2).rows(logits, torch.tensor([1.0]))
+    assert float(one) == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
+    best = torch.tensor([[math.log(9.0)]], requires_grad=True)  # P = 0.9, what the smoothed target asks for
+    Criterion(BINARY, label_smoothing=0.2).rows(best, torch.tensor([1.0])).sum().backward()
+    assert best.grad is not None
+    assert abs(float(best.grad)) < 1e-6
+
+
+def test_confidence_is_the_probability_of_the_truth() -> None:
+    logits = torch.tensor([[math.log(3.0)], [math.log(3.0)]])
+    weighed = Criterion(BINARY, torch.tensor([5.0]), label_smoothing=0.3, focal_gamma=2.0)
+    torch.testing.assert_close(weighed.confidence(logits, torch.tensor([1.0, 0.0])), torch.tensor([0.75, 0.25]))

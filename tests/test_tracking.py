@@ -1,4 +1,4 @@
-"""MLflow runs are a projection of a study's trials: complete, written once, and never in training's way."""
+"""MLflow runs are a projection of a study's trials: complete, and written once."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from torch import nn
 
 from fusion.autofm.body import Body
-from fusion.autofm.genes import complete, gene_options
+from fusion.autofm.genes import canonical, complete, gene_options
 from fusion.component import Choice, Float, Genome, UsageError
 from fusion.model import Fused
 from fusion.tokens import Tokens
@@ -27,6 +27,11 @@ def genome(modalities: Sequence[str], settings: Mapping[str, Any]) -> dict[str, 
     if not isinstance(vectors, str):
         raise UsageError(f"autofm.vectors decides what the genes may be, so pin one value; got {vectors!r}")
     return gene_options(modalities, vectors)
+
+
+def settled(genes: Mapping[str, Any], modalities: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the genes as the one way to write their architecture, so that equal ones are recognised."""
+    return canonical(genes, modalities, str(settings.get("vectors", VECTORS)))
 
 
 class AutoFMFusion(nn.Module):
@@ -56,7 +61,7 @@ class AutoFMFusion(nn.Module):
         modalities: Sequence[str],
         dim: int,
         *,
-        genes: Annotated[Mapping[str, Any] | None, Genome(genome)] = None,
+        genes: Annotated[Mapping[str, Any] | None, Genome(genome, settled)] = None,
         vectors: str = VECTORS,
         heads: Annotated[int, Choice(2, 4, searched=False)] = 2,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,

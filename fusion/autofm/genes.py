@@ -71,6 +71,26 @@ def complete(genes: Genes, modalities: Sequence[str], vectors: str) -> dict[str,
     return found
 
 
+def canonical(genes: Genes, modalities: Sequence[str], vectors: str) -> dict[str, Any]:
+    """Return the one way to write an architecture: all ways to write the same computation become equal.
+
+    Identity comes last in a chain, and a node with a single input sums, because the attention over one input is 1.
+
+    Raises:
+        UsageError: an unknown gene, or a choice that the gene does not have.
+    """
+    found = complete(genes, modalities, vectors)
+    for name in modalities:
+        chain = [found[f"{name}_{step}"] for step in range(1, STEPS + 1)]
+        chain.sort(key=lambda operation: operation == IDENTITY)
+        found |= {f"{name}_{step}": each for step, each in enumerate(chain, start=1)}
+    for node in range(1, NODES + 1):
+        inputs = sum(found[f"node{node}_{source}"] for source in sources(modalities, node))
+        if inputs == 1 and found[f"node{node}"] == "att":
+            found[f"node{node}"] = "sum"
+    return found
+
+
 def _default(gene: str, choices: tuple[Any, ...]) -> Any:
     if choices == MERGES:
         return MERGES[(int(gene.removeprefix("node")) - 1) % len(MERGES)]

@@ -1,0 +1,133 @@
+"""Multi-fidelity by epochs: halving, Hyperband, and halving that pauses trials and promotes them later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+PRUNERS = ("halving", "pausing", "hyperband", "none")
+PAUSED = "paused"
+
+
+def make_pruner(name: str, *, first_rung: int, reduction: int, epochs: int) -> BasePruner:
+    """Build a pruner.
+
+    - `halving`: at each rung only the best of those that got there go on; the others are lost.
+    - `pausing`: as halving, but the others keep their checkpoint and go on when more rivals have been beaten.
+    - `hyperband`: several halvings side by side that cut at different epochs, for scores that start slowly.
+
+    Args:
+        first_rung: the first epoch at which a trial may end; one-epoch scores rank badly.
+        reduction: one trial in so many goes on, so many times as long.
+        epochs: the longest a trial may train.
+
+    Reference:
+        Li et al., A System for Massively Parallel Hyperparameter Tuning (ASHA), 2020; Li et al., Hyperband, 2018.
+    """
+    if name == "none":
+        return optuna.pruners.NopPruner()
+    if name == "pausing":
+        return PausingPruner(first_rung, reduction)
+    if name == "hyperband":
+        return optuna.pruners.HyperbandPruner(
+            min_resource=min(first_rung, epochs), max_resource=epochs, reduction_factor=reduction
+        )
+    return optuna.pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=reduction)
+
+
+@dataclass(frozen=True)
+class PausingPruner(BasePruner):
+    """Stops a trial at a rung unless it is among the best 1/`reduction` of the trials that got there so far."""
+
+    first_rung: int
+    reduction: int
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Tell whether a trial that has just reported stops here."""
+        epoch = trial.last_step
+        if epoch is None or not self.is_rung(epoch):
+            return False
+        trials = study.get_trials(deepcopy=False)
+        return root_of(trial) not in self.best([*trials, trial], epoch, study.direction)
+
+    def is_rung(self, epoch: int) -> bool:
+        """Tell whether trials are compared after an epoch."""
+        rung = self.first_rung
+        while rung < epoch:
+            rung *= self.reduction
+        return rung == epoch
+
+    def best(self, trials: Sequence[FrozenTrial], epoch: int, direction: StudyDirection) -> set[int]:
+        """Return the roots of the trials that may go on from a rung."""
+        reached = [each for each in trials if epoch in each.intermediate_values]
+        scores = {root_of(each): each.intermediate_values[epoch] for each in reached}
+        ranked = sorted(scores, key=lambda root: scores[root], reverse=direction == StudyDirection.MAXIMIZE)
+        return set(ranked[: len(ranked) // self.reduction])
+
+    def promotable(self, study: optuna.Study) -> list[FrozenTrial]:
+        """Return the paused trials that have come to be among the best of their rung, those that got furthest first."""
+        trials = study.get_trials(deepcopy=False)
+        last = {root_of(each): each for each in trials}
+        paused = [each for each in last.values() if _is_paused(each)]
+        rungs = {each.last_step for each in paused}
+        best = {rung: self.best(trials, int(rung or 0), study.direction) for rung in rungs}
+        found = [each for each in paused if root_of(each) in best[each.last_step]]
+        return sorted(found, key=lambda each: -int(each.last_step or 0))
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What trials trained, and what they would have trained had none been cut short; the latter is an estimate."""
+
+    epochs: int
+    seconds: float
+    epochs_without: float
+    seconds_without: float
+
+    def __str__(self) -> str:
+        share = 1 - self.epochs / self.epochs_without if self.epochs_without else 0.0
+        whole = f"about {self.epochs_without:.0f} epochs ({self.seconds_without:.0f} s) without pruning"
+        return f"{self.epochs} epochs ({self.seconds:.0f} s) instead of {whole}: {share:.0%} saved"
+
+
+def savings(trials: Sequence[FrozenTrial]) -> Savings:
+    """Compare what a study trained with the same trials at full length.
+
+    A trial that was cut short is taken to go on for as many epochs as complete trials did on average, because patience
+    would have ended it too, each epoch as long as its own were. An epoch that several attempts of a trial share counts
+    once.
+    """
+    histories: dict[int, tuple[FrozenTrial, Sequence[Mapping[str, float]]]] = {}
+    for each in trials:
+        history = each.user_attrs.get("history", ())
+        if len(history) >= len(histories.get(root_of(each), (each, ()))[1]):
+            histories[root_of(each)] = each, history
+    complete = [len(history) for trial, history in histories.values() if trial.state == TrialState.COMPLETE]
+    usual = sum(complete) / len(complete) if complete else 0.0
+    epochs, seconds, more_epochs, more_seconds = 0, 0.0, 0.0, 0.0
+    for trial, history in histories.values():
+        took = sum(float(entry.get("seconds", 0.0)) for entry in history)
+        epochs, seconds = epochs + len(history), seconds + took
+        if trial.state == TrialState.PRUNED and history:
+            missed = max(0.0, usual - len(history))
+            more_epochs, more_seconds = more_epochs + missed, more_seconds + missed * took / len(history)
+    return Savings(epochs, seconds, epochs + more_epochs, seconds + more_seconds)
+
+
+def trained_epochs(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many epochs a study has trained."""
+    return savings(trials).epochs
+
+
+def root_of(trial: FrozenTrial) -> int:
+    """Return the number of a trial's first attempt."""
+    return int(trial.user_attrs.get("root", trial.number))
+
+
+def _is_paused(trial: FrozenTrial) -> bool:
+    return trial.state == TrialState.PRUNED and trial.user_attrs.get("pruned_by") == PAUSED

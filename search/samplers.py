@@ -1,0 +1,95 @@
+"""Samplers by name: how a study chooses its next candidate."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+
+import optuna
+from optuna.samplers import BaseSampler
+
+from fusion.component import Choice, Genome, UsageError
+from search.evolution import EvolutionSampler
+from search.space import Space
+
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution")
+POPULATION = 20  # of the evolutionary samplers: a study has tens of trials, not thousands
+
+
+def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool = False) -> BaseSampler:
+    """Build a sampler; each worker has its own seed.
+
+    - `tpe`: tree-structured Parzen estimators over the parameters that trials share, Optuna's default.
+    - `random`: the control.
+    - `gp`: a Gaussian process over the parameters that all trials share, expected improvement in logarithms; the
+      others are drawn at random, so it suits spaces with few branches.
+    - `cmaes`: covariance matrix adaptation, for spaces of numbers only.
+    - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm.
+    - `evolution`: regularised evolution, one change at a time.
+
+    Raises:
+        UsageError: the sampler needs a package that is not installed.
+
+    Reference:
+        Bergstra et al., Algorithms for Hyper-Parameter Optimization, 2011 (TPE); Hansen, The CMA Evolution Strategy,
+        2016; Deb et al., A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II, 2002; Deb, Jain, 2014
+        (NSGA-III).
+    """
+    samplers = optuna.samplers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the user asked for it by name
+        makers: Mapping[str, Callable[[], BaseSampler]] = {
+            "random": lambda: samplers.RandomSampler(seed=seed),
+            "tpe": lambda: _tpe(seed, startup_trials, group),
+            "gp": lambda: samplers.GPSampler(
+                seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False
+            ),
+            "cmaes": lambda: _cmaes(seed, startup_trials),
+            "nsga2": lambda: samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
+            "nsga3": lambda: samplers.NSGAIIISampler(seed=seed, population_size=POPULATION),
+            "evolution": lambda: EvolutionSampler(seed, population=POPULATION, startup_trials=startup_trials),
+        }
+        return makers[name]()
+
+
+def check_sampler(name: str, space: Space) -> None:
+    """Refuse a sampler that cannot search a space.
+
+    Raises:
+        UsageError: `cmaes`, and a place that is no number; the first such place is named.
+    """
+    place = next(_choices(space), None) if name == "cmaes" else None
+    if place is not None:
+        raise UsageError(
+            f"search.sampler 'cmaes' searches numbers only, and {place} is a choice: pin it, write a range "
+            "{low, high}, or take tpe or evolution"
+        )
+
+
+def _choices(space: Space) -> Iterator[str]:
+    """Yield the places of a space that are no numbers."""
+    places = {f"space.encoders.{modality}": options for modality, options in space.encoders.items()}
+    for where, options in {**places, "space.fusion": space.fusion}.items():
+        if len(options) > 1:
+            yield where
+        for name, settings in options.items():
+            yield from (f"{where}.{name}.{key}" for key, value in settings.items() if _discrete(value))
+    settings = {"dim": space.dim, **{f"training.{name}": value for name, value in space.training.items()}}
+    yield from (f"space.{name}" for name, value in settings.items() if _discrete(value))
+
+
+def _discrete(value: object) -> bool:
+    return isinstance(value, Choice | Genome)
+
+
+def _tpe(seed: int, startup_trials: int, group: bool) -> BaseSampler:
+    if not group:
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup_trials)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True, group=True)
+
+
+def _cmaes(seed: int, startup_trials: int) -> BaseSampler:
+    if importlib.util.find_spec("cmaes") is None:
+        raise UsageError("search.sampler 'cmaes' needs a package: pip install 'ehrfusion[cmaes]'")
+    return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
