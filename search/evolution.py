@@ -88,17 +88,16 @@ class EvolutionSampler(BaseSampler):
             others = [each for each in distribution.choices if each != value or type(each) is not type(value)]
             return others[int(self._random.integers(len(others)))]
         assert isinstance(distribution, FloatDistribution | IntDistribution)
-        low, high = float(distribution.low), float(distribution.high)
         inward, outward = (math.log, math.exp) if distribution.log else (float, float)
-        width = inward(high) - inward(low)
-        moved = inward(value) + self._random.normal(0.0, _STEP) * width
-        found = min(high, max(low, outward(min(inward(high), max(inward(low), moved)))))
+        low, high, at = (inward(float(each)) for each in (distribution.low, distribution.high, value))
+        moved = at + self._random.normal(0.0, _STEP) * (high - low)
+        moved = max(low, min(high, 2 * low - moved if moved < low else 2 * high - moved if moved > high else moved))
         if isinstance(distribution, FloatDistribution):
-            return found
-        whole = round(found)
-        if whole == value:
-            whole += 1 if (moved > inward(value) and value < high) or value <= low else -1
-        return int(min(high, max(low, whole)))
+            return min(distribution.high, max(distribution.low, outward(moved)))
+        whole = round(outward(moved))
+        if whole == value:  # too small a step for a whole number
+            whole += 1 if (moved > at and value < distribution.high) or value <= distribution.low else -1
+        return int(min(distribution.high, max(distribution.low, whole)))
 
 
 def _score(trial: FrozenTrial) -> float | None:

@@ -32,7 +32,7 @@ def make_pruner(name: str, *, first_rung: int, reduction: int, epochs: int) -> B
     if name == "none":
         return optuna.pruners.NopPruner()
     if name == "pausing":
-        return PausingPruner(first_rung, reduction)
+        return PausingPruner(first_rung, reduction, epochs)
     if name == "hyperband":
         return optuna.pruners.HyperbandPruner(
             min_resource=min(first_rung, epochs), max_resource=epochs, reduction_factor=reduction
@@ -46,6 +46,7 @@ class PausingPruner(BasePruner):
 
     first_rung: int
     reduction: int
+    epochs: int
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether a trial that has just reported stops here."""
@@ -53,10 +54,15 @@ class PausingPruner(BasePruner):
         if epoch is None or not self.is_rung(epoch):
             return False
         trials = study.get_trials(deepcopy=False)
-        return root_of(trial) not in self.best([*trials, trial], epoch, study.direction)
+        root, earlier = root_of(trial), [each for each in trials if each.number < trial.number]
+        if any(root_of(each) == root and (each.last_step or 0) >= epoch for each in earlier):
+            return False  # it was promoted past this rung, and only says again what it said before
+        return root not in self.best([*trials, trial], epoch, study.direction)
 
     def is_rung(self, epoch: int) -> bool:
-        """Tell whether trials are compared after an epoch."""
+        """Tell whether trials are compared after an epoch; after the last there is nothing to go on to."""
+        if epoch >= self.epochs:
+            return False
         rung = self.first_rung
         while rung < epoch:
             rung *= self.reduction
