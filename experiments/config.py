@@ -33,9 +33,13 @@ class SyntheticConfig(_Strict):
 
 
 class SplitConfig(_Strict):
-    """Who is in which split: as the folder says, or anew by patient (seeded), by time or by site; never by event."""
+    """Who is in which split: as the folder says, or anew by patient (seeded), by time or by site; never by event.
+
+    In another `fold` than 0, train and tuning patients are dealt anew, as many as before; the held-out ones stay.
+    """
 
     by: Literal["folder", "patient", "time", "site"] = "folder"
+    fold: Annotated[int, Field(ge=0)] = 0
     train: Annotated[float, Field(gt=0, lt=1)] = 0.7
     tuning: Annotated[float, Field(gt=0, lt=1)] = 0.15
     seed: int = 0

@@ -44,6 +44,13 @@ def trial_training(base: TrainingConfig, candidate: Candidate) -> TrainingConfig
     return TrainingConfig.model_validate({**base.model_dump(), **candidate.training})
 
 
+def score_job(settings: Mapping[str, Any]) -> float:
+    """Train a candidate with a seed, outside of any study, and return its tuning score."""
+    config, candidate = parse_config(settings["config"]), Candidate.from_dict(settings["candidate"])
+    training, store = trial_training(config.training, candidate), open_store(config)
+    return train(candidate.architecture, store, training, settings["seed"], preprocess=config.data.preprocess).score
+
+
 def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHandle, checkpoint: Path) -> float:
     limit = config.search.trial_seconds
     deadline = time.monotonic() + limit if limit else None

@@ -18,17 +18,14 @@ from scipy import stats
 from experiments.config import StudyConfig, parse_config
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import METRICS, metric_name
-from experiments.objective import trial_training
+from experiments.objective import score_job
 from experiments.plots import anytime_png
 from experiments.progress import progress_bar
 from experiments.report import image, page, table
 from experiments.searching import run_search
 from experiments.studies import finalists, load_study
-from experiments.train import train
 from experiments.whole import whole_file
-from experiments.workspace import open_store
 from fusion import UsageError
-from search.space import Candidate
 
 CONTROLS: Mapping[str, Mapping[str, Any]] = {"random": {"sampler": "random", "supernet": None}}
 """Methods that a search can be held against, as settings of `search`."""
@@ -229,14 +226,6 @@ def anytime(trials: Sequence[FrozenTrial], maximise: bool, attributes: Mapping[s
     return Anytime(*np.array(rows, np.float64).T)
 
 
-def retrain_job(settings: Mapping[str, Any]) -> float:
-    """Train a candidate with a fresh seed and return its tuning score."""
-    config, candidate = parse_config(settings["config"]), Candidate.from_dict(settings["candidate"])
-    training = trial_training(config.training, candidate)
-    store = open_store(config)
-    return train(candidate.architecture, store, training, settings["seed"], preprocess=config.data.preprocess).score
-
-
 def _study(config: StudyConfig, changes: Mapping[str, Any], method: str, repeat: int) -> StudyConfig:
     plain = config.model_dump(mode="json")
     plain |= {"name": f"{config.name}.{method}-{repeat}", "seed": config.seed + repeat}
@@ -259,7 +248,7 @@ def _retrained(
         job = {"config": config.model_dump(mode="json"), "candidate": best[0][1].to_dict()}
         jobs += [{**job, "seed": _FRESH + seed} for seed in range(seeds)]
         plans += [plan] * seeds
-    found = run_jobs(retrain_job, jobs, workers, "retraining", progress)
+    found = run_jobs(score_job, jobs, workers, "retraining", progress)
     scores: dict[tuple[str, int], list[float]] = {}
     for plan, value in zip(plans, found, strict=True):
         if not isinstance(value, JobFailure):

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import metric_name
-from experiments.objective import trial_training
+from experiments.objective import score_job, trial_training
 from experiments.studies import finalists, load_study
 from experiments.train import selection_metric, train
 from experiments.versions import package_versions
@@ -31,21 +31,23 @@ from fusion import Architecture, UsageError
 from search.space import Candidate
 
 _FRESH = 1_000_003  # keeps the seeds of retraining apart from those of trials and comparisons
+_ENOUGH = 20  # tuning patients of the rarest class, for a second fold to say anything
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """One architecture trained anew: the tuning score and the bundle of every seed."""
+    """One architecture trained anew: the tuning score and the bundle of every seed, and scores on a second fold."""
 
     trial: int
     candidate: Candidate
     scores: tuple[float, ...]
     bundles: tuple[Path, ...]
+    second: tuple[float, ...] = ()
 
     @property
     def mean(self) -> float:
-        """The mean tuning score over fresh seeds, by which architectures are chosen."""
-        return float(np.mean(self.scores))
+        """The mean tuning score over fresh seeds and folds, by which architectures are chosen."""
+        return float(np.mean([np.mean(each) for each in (self.scores, self.second) if each]))
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,12 @@ class Registration:
         from rich.console import Group
         from rich.table import Table
 
-        choice = Table(
-            "trial", "architecture", f"tuning {metric_name(self.metric)}, fresh seeds", "", title="retrained"
-        )
+        metric = metric_name(self.metric)
+        choice = Table("trial", "architecture", f"tuning {metric}, fresh seeds", "second fold", "", title="retrained")
         for each in self.candidates:
-            scores = f"{each.mean:.4f} (" + ", ".join(f"{score:.4f}" for score in each.scores) + ")"
-            choice.add_row(
-                str(each.trial), short(each.candidate.architecture), scores, "chosen" if each is self.winner else ""
-            )
+            folds = [_written(scores) for scores in (each.scores, each.second)]
+            chosen = "chosen" if each is self.winner else ""
+            choice.add_row(str(each.trial), short(each.candidate.architecture), *folds, chosen)
         title = f"{self.name} version {self.version} ({', '.join(self.aliases)}): held out, evaluated once"
         table = Table("metric", "value", "95% interval", title=title)
         for metric, found in self.held_out.items():
@@ -94,8 +94,9 @@ def register_study(
     """Register the best model of a study.
 
     The best `top` architectures are trained with `seeds` fresh seeds, because the best of many trials flatters; the
-    best mean on the tuning split wins, with its best seed. Only that model sees the held-out split, once, and the
-    look is written down in `held_out.jsonl`.
+    best mean on the tuning split wins, with its best seed. Where the tuning split is large enough, they are trained on
+    a second fold too, in which other training patients are tuned on, and both folds count alike: the search chose on
+    the first. Only the winner sees the held-out split, once, and the look is written down in `held_out.jsonl`.
 
     Raises:
         UsageError: the study has no finished trial, every run failed, or the registry does not answer.
@@ -107,7 +108,9 @@ def register_study(
     study = load_study(config)
     connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
     store = open_store(config, progress=progress)
-    retrained = _retrain(config, finalists(study, top), seeds, workers or default_workers(), progress)
+    chosen_from = finalists(study, top)
+    second = _second_fold(config, store) if len(chosen_from) > 1 else None
+    retrained = _retrain(config, chosen_from, seeds, workers or default_workers(), progress, second)
     metric = selection_metric(store.task, config.training)
     winner = (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean)
     chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))
@@ -139,7 +142,12 @@ def retrain_job(settings: Mapping[str, Any]) -> tuple[float, str]:
 
 
 def _retrain(
-    config: StudyConfig, chosen: Sequence[tuple[Any, Candidate]], seeds: int, workers: int, progress: bool
+    config: StudyConfig,
+    chosen: Sequence[tuple[Any, Candidate]],
+    seeds: int,
+    workers: int,
+    progress: bool,
+    second: dict[str, Any] | None = None,
 ) -> list[Retrained]:
     if not chosen:
         raise UsageError(f"study '{config.name}' has no finished trial; see: ehrfusion search {config.name} --status")
@@ -161,10 +169,44 @@ def _retrain(
         if good:
             scores, folders = zip(*good, strict=True)
             retrained.append(Retrained(trial.number, candidate, scores, tuple(Path(each) for each in folders)))
+    if second is not None and len(retrained) > 1:
+        return _on_second_fold(second, retrained, seeds, workers, progress)
     if not retrained:
         reasons = [each.reason for each in found if isinstance(each, JobFailure)]
         raise UsageError(f"every retraining failed: {reasons[0]}")
     return retrained
+
+
+def _second_fold(config: StudyConfig, store: Store) -> dict[str, Any] | None:
+    """Return the settings of another deal of train and tuning patients, where the tuning split can afford it."""
+    task, targets = store.task, store.cohort.targets[store.cohort.rows("tuning")]
+    if config.data.splits.by not in ("folder", "patient") or task.kind == "multilabel":
+        return None
+    rarest = len(targets) if task.kind == "regression" else int(np.unique(targets, return_counts=True)[1].min())
+    if rarest < _ENOUGH:
+        return None
+    settings = config.model_dump(mode="json")
+    settings["data"]["splits"]["fold"] = config.data.splits.fold + 1
+    return settings
+
+
+def _on_second_fold(
+    settings: dict[str, Any], retrained: Sequence[Retrained], seeds: int, workers: int, progress: bool
+) -> list[Retrained]:
+    jobs = [
+        {"config": settings, "candidate": each.candidate.to_dict(), "seed": _FRESH + seed}
+        for each in retrained
+        for seed in range(seeds)
+    ]
+    found = run_jobs(score_job, jobs, workers, "second fold", progress)
+    if any(isinstance(each, JobFailure) for each in found):
+        return list(retrained)  # some with and some without a second fold could not be compared
+    scores = [float(each) for each in found if not isinstance(each, JobFailure)]
+    return [replace(each, second=tuple(scores[i * seeds : (i + 1) * seeds])) for i, each in enumerate(retrained)]
+
+
+def _written(scores: Sequence[float]) -> str:
+    return f"{np.mean(scores):.4f} (" + ", ".join(f"{score:.4f}" for score in scores) + ")" if scores else ""
 
 
 def _evaluate_once(

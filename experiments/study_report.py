@@ -18,6 +18,7 @@ from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.pruning import savings
 from search.space import Space
 from search.study import summary
 
@@ -44,6 +45,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         ),
         *_pairs(trials, metric, maximise),
         *_untried(attributes, trials),
+        *_supernet(attributes),
         "<h2>Trials that failed or were pruned early</h2>",
         table(["trial", "what", "why", "epochs"], _failures(trials)),
         *_cohort(attributes),
@@ -55,8 +57,8 @@ def study_report(study: optuna.Study, out: Path) -> Path:
                 "code": attributes.get("git_commit"),
                 "budget": _budget(attributes.get("config", {}).get("search", {})),
                 "seed": str(attributes.get("config", {}).get("seed", "")),
-                "seconds of training": f"{_seconds(trials):.0f}",
-                "epochs trained": str(sum(len(trial.user_attrs.get("history", ())) for trial in trials)),
+                "training": str(savings(trials)),
+                "candidates that were there before": str(sum("duplicate_of" in trial.user_attrs for trial in trials)),
             }
         ),
     ]
@@ -143,12 +145,30 @@ def _pairs(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[s
     return [f"<p>Best {metric_name(metric)} of each fusion with each encoder:</p>", table(["", "", *fusions], rows)]
 
 
+def _supernet(attributes: Mapping[str, Any]) -> list[str]:
+    """Show what the network of all architectures took, how far it decided, and what it found."""
+    found = attributes.get("supernet")
+    if not found:
+        return []
+    entropy = ", ".join(f"{each:.3f}" for each in found["entropy"])
+    about = {
+        "epochs and seconds": f"{found['epochs']}, {found['seconds']:.0f} s",
+        "parameters": f"{found['parameters']:,}",
+        "choices removed": str(len(found["removals"])),
+        f"tuning {metric_name(found['metric'])} of what it found": ", ".join(f"{each:.4f}" for each in found["scores"]),
+        "entropy before training and after each epoch": entropy,
+    }
+    drawn = [architecture_svg(each) for each in found["architectures"]]
+    text = "<p>Where the entropy stays near 1, architecture parameters hardly moved, and removing choices decided.</p>"
+    return ["<h2>The network of all architectures</h2>", facts(about), text if found["removals"] else "", *drawn]
+
+
 def _budget(search: Mapping[str, Any]) -> str:
     if not search:
         return ""
-    amount = f"{search['trials']} trials" if search.get("trials") else f"{search.get('seconds')} seconds"
-    pruning = f", halving from epoch {search['first_rung']} by {search['reduction']}"
-    return f"{amount}, sampler {search['sampler']}{pruning if search['pruner'] == 'halving' else ''}"
+    amount = next(f"{search[unit]} {unit}" for unit in ("trials", "epochs", "seconds") if search.get(unit))
+    pruning = f", {search['pruner']} from epoch {search['first_rung']} by {search['reduction']}"
+    return f"{amount}, sampler {search['sampler']}{pruning if search['pruner'] != 'none' else ''}"
 
 
 def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> list[str]:
@@ -172,10 +192,6 @@ def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
         for trial in trials
         if trial.state in (TrialState.FAIL, TrialState.PRUNED)
     ]
-
-
-def _seconds(trials: Sequence[FrozenTrial]) -> float:
-    return sum(float(entry.get("seconds", 0.0)) for trial in trials for entry in trial.user_attrs.get("history", ()))
 
 
 def _short(value: Any) -> str:

@@ -31,7 +31,18 @@ def split_subjects(
         chosen = _by_site(dataset, unique, config)
     else:
         chosen = _by_order(_ordered(unique, subjects, times, config), unique, config)
+    if config.fold:
+        chosen = _dealt(chosen, np.random.default_rng([config.seed, config.fold]))
     return chosen[np.searchsorted(unique, subjects)]
+
+
+def _dealt(chosen: NDArray[np.str_], rng: np.random.Generator) -> NDArray[np.str_]:
+    """Deal train and tuning patients anew: who was in tuning learns now, and as many others are tuned on."""
+    train, tuning = (np.flatnonzero(chosen == name) for name in ("train", "tuning"))
+    found = chosen.copy()
+    found[tuning] = "train"
+    found[rng.permutation(train)[: len(tuning)]] = "tuning"
+    return found
 
 
 def split_fingerprint(subjects: NDArray[np.int64], split: NDArray[np.str_]) -> str:
