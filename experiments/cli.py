@@ -155,6 +155,9 @@ def _model_verbs(verbs: Verbs) -> None:
     register.add_argument("--name", required=True, help="name of the registered model")
     register.add_argument("--top", type=_count, default=3, help="architectures to retrain")
     register.add_argument("--seeds", type=_count, default=3, help="fresh seeds for each")
+    register.add_argument(
+        "--pick", default="best", metavar="RULE", help="best, knee, smallest, or e.g. 'latency_ms<=5,parameters<=1e5'"
+    )
     register.add_argument("--promote", action="store_true", help="move the alias champion to it")
     register.add_argument("--workers", type=_count, default=None)
     _runs(register)

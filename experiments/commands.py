@@ -165,6 +165,7 @@ def register(arguments: Namespace) -> int:
         study_config(arguments),
         arguments.name,
         top=arguments.top,
+        pick=arguments.pick,
         seeds=arguments.seeds,
         promote=arguments.promote,
         workers=arguments.workers,

@@ -9,19 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from experiments.search_config import SearchConfig
+from experiments.strict import Strict
 from fusion.component import Architecture, UsageError, unknown
 from fusion.task import Kind
 
 LEAST_DIM = 4
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class SyntheticConfig(_Strict):
+class SyntheticConfig(Strict):
     """What `data.folder` is filled with when it does not exist yet; without a rate of missing, the recipe's own."""
 
     patients: Annotated[int, Field(ge=50)] = 2000
@@ -32,7 +30,7 @@ class SyntheticConfig(_Strict):
     image_missing: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
-class SplitConfig(_Strict):
+class SplitConfig(Strict):
     """Who is in which split: as the folder says, or anew by patient (seeded), by time or by site; never by event.
 
     In another `fold` than 0, train and tuning patients are dealt anew, as many as before; the held-out ones stay.
@@ -51,7 +49,7 @@ class SplitConfig(_Strict):
         return self
 
 
-class DataConfig(_Strict):
+class DataConfig(Strict):
     """Which folder, which label, and how records are read and prepared."""
 
     folder: Path
@@ -64,7 +62,7 @@ class DataConfig(_Strict):
     synthetic: SyntheticConfig | None = None
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(Strict):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split."""
 
     epochs: Annotated[int, Field(ge=1)] = 27
@@ -89,49 +87,7 @@ class TrainingConfig(_Strict):
     average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
 
-class SupernetConfig(_Strict):
-    """A network of all AutoFM architectures, trained before the search; what comes out are the search's first trials.
-
-    `bilevel` trains architecture parameters (order 1 or 2) and prunes down to one architecture; `single_path` trains
-    one random architecture a step, ranks `paths` of them by their shared weights and keeps the `top`.
-    """
-
-    method: Literal["bilevel", "single_path"] = "bilevel"
-    epochs: Annotated[int, Field(ge=1)] = 10
-    order: Literal[1, 2] = 2
-    lr: Annotated[float, Field(gt=0)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
-    diversity: Annotated[float, Field(ge=0)] = 0.1
-    tune_every: Annotated[int, Field(ge=1)] = 8
-    paths: Annotated[int, Field(ge=1)] = 100
-    top: Annotated[int, Field(ge=1)] = 3
-
-
-class SearchConfig(_Strict):
-    """How the space is searched: one total budget, in trials, epochs or seconds, also when resumed."""
-
-    trials: Annotated[int, Field(ge=1)] | None = None
-    epochs: Annotated[int, Field(ge=1)] | None = None
-    seconds: Annotated[float, Field(gt=0)] | None = None
-    workers: Annotated[int, Field(ge=1)] = 1
-    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution"] = "tpe"
-    group: bool = False
-    startup_trials: Annotated[int, Field(ge=1)] = 10
-    pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"
-    first_rung: Annotated[int, Field(ge=1)] = 3
-    reduction: Annotated[int, Field(ge=2)] = 3
-    storage: str | None = None
-    trial_seconds: Annotated[float, Field(gt=0)] | None = None
-    supernet: SupernetConfig | None = None
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> SearchConfig:
-        if sum(each is not None for each in (self.trials, self.epochs, self.seconds)) != 1:
-            raise ValueError("give a budget: exactly one of 'trials', 'epochs' and 'seconds'")
-        return self
-
-
-class CompareConfig(_Strict):
+class CompareConfig(Strict):
     """How strategies are compared on the held-out split; without `fusions`, those of the study's space."""
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
@@ -140,7 +96,7 @@ class CompareConfig(_Strict):
     resamples: Annotated[int, Field(ge=100)] = 1000
 
 
-class TrackingConfig(_Strict):
+class TrackingConfig(Strict):
     """Where MLflow is: None means MLFLOW_TRACKING_URI or else `sqlite:///` in the runs folder."""
 
     uri: str | None = None
@@ -148,7 +104,7 @@ class TrackingConfig(_Strict):
     enabled: bool = True
 
 
-class ModelConfig(_Strict):
+class ModelConfig(Strict):
     """One architecture: an encoder a modality, a fusion, a width."""
 
     encoders: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
@@ -160,7 +116,7 @@ class ModelConfig(_Strict):
         return Architecture.from_dict(self.model_dump())
 
 
-class SpaceConfig(_Strict):
+class SpaceConfig(Strict):
     """What is searched. A list is a choice, {low, high, log} a range, a single value is pinned."""
 
     encoders: Annotated[dict[str, Any], Field(min_length=1)]
@@ -169,7 +125,7 @@ class SpaceConfig(_Strict):
     training: dict[str, Any] = {}
 
 
-class _Common(_Strict):
+class _Common(Strict):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = 0
     runs: Path = Path("runs")

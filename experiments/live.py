@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.objectives import feasible, score_of
 from search.study import summary
 
 
@@ -57,11 +58,11 @@ class LiveView:
         best = best_trial(trials, self.maximise)
         if self._live is not None:
             self._live.update(self._render(trials, counts, done, best))
-        elif self.enabled and best is not None and best.value != self.best:
+        elif self.enabled and best is not None and score_of(best) != self.best:
             total = f"/{self.trials}" if self.trials else ""
-            line = f"{self.title}: trial {done}{total}, best {self.metric} {best.value:.4f} ({describe(best)})"
+            line = f"{self.title}: trial {done}{total}, best {self.metric} {best.values[0]:.4f} ({describe(best)})"
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - the quiet form of the live view
-        self.best = best.value if best is not None else None
+        self.best = score_of(best) if best is not None else None
 
     def time_left(self, done: int) -> float | None:
         """Return seconds to go, judged by the trials of this session."""
@@ -87,7 +88,7 @@ class LiveView:
         head.add_row("", "", f"about {_minutes(left)} left" if left is not None else "")
         body = Table.grid(padding=(0, 2))
         if best is not None:
-            body.add_row("best", f"{self.metric} {best.value:.4f}", describe(best))
+            body.add_row("best", f"{self.metric} {best.values[0]:.4f}", describe(best))
         body.add_row("trials", ", ".join(f"{count} {name}" for name, count in counts.items() if count))
         for trial in trials:
             if trial.state == TrialState.RUNNING:
@@ -97,11 +98,11 @@ class LiveView:
 
 
 def best_trial(trials: Sequence[FrozenTrial], maximise: bool) -> FrozenTrial | None:
-    """Return the complete trial with the best value."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    """Return the complete trial with the best score within the limits."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and feasible(trial)]
     if not complete:
         return None
-    return max(complete, key=lambda trial: float(trial.value or 0.0) * (1 if maximise else -1))
+    return max(complete, key=lambda trial: trial.values[0] * (1 if maximise else -1))
 
 
 def describe(trial: FrozenTrial) -> str:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from encoders.preprocessor import Preparation
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
-from experiments.train import NotFinite, Stopped, train
+from experiments.costs import Judge, subgroups
+from experiments.data.store import Store
+from experiments.device import pick_device
+from experiments.feeding import sources
+from experiments.studies import preparations_of, study_space
+from experiments.train import NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
-from fusion.component import UsageError
+from fusion import FusionModel, UsageError
+from search.objectives import over_limits
 from search.space import Candidate
 from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle
 
@@ -23,18 +30,19 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
         raise UsageError(f"'{config.name}' is an experiment; a search needs a study")
     store = open_store(config)
     folder = config.folder / "checkpoints"
+    judge = make_judge(config, store)
 
-    def objective(candidate: Candidate, trial: TrialHandle) -> float:
+    def objective(candidate: Candidate, trial: TrialHandle) -> Sequence[float]:
         checkpoint = folder / f"{trial.root}.safetensors"
         try:
-            value = _run(config, store, candidate, trial, checkpoint)
+            values = _run(config, store, candidate, trial, checkpoint, judge)
         except Paused:
             raise  # its checkpoint is kept
         except (Pruned, TrialFailed):
             remove_checkpoint(checkpoint)
             raise
         remove_checkpoint(checkpoint)
-        return value
+        return values
 
     return objective
 
@@ -51,7 +59,21 @@ def score_job(settings: Mapping[str, Any]) -> float:
     return train(candidate.architecture, store, training, settings["seed"], preprocess=config.data.preprocess).score
 
 
-def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHandle, checkpoint: Path) -> float:
+def make_judge(config: StudyConfig, store: Store) -> Judge:
+    """Return what measures the objectives and limits of a study beside its metric."""
+    search = config.search
+    plans: dict[str, Preparation] = {}
+    if "worst_subgroup" in search.objectives:
+        for plan in preparations_of(study_space(config), config):
+            plans.setdefault(plan.modality, plan)
+    groups = subgroups(store, list(plans.values()), search.subgroups) if plans else {}
+    metric = selection_metric(store.task, config.training).name
+    return Judge(store, metric, (*search.objectives, *search.limits), groups, pick_device())
+
+
+def _run(
+    config: StudyConfig, store: Store, candidate: Candidate, trial: TrialHandle, checkpoint: Path, judge: Judge
+) -> Sequence[float]:
     limit = config.search.trial_seconds
     deadline = time.monotonic() + limit if limit else None
 
@@ -63,6 +85,12 @@ def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHand
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         trial.report(epoch, metrics["score"], {k: v for k, v in metrics.items() if k not in ("score", "epoch")})
 
+    costs: dict[str, float] = {}
+
+    def measure(model: FusionModel, feeds: Mapping[str, Any]) -> None:
+        costs.update(judge.before(model, feeds))
+        _check_limits(trial, costs, config.search.limits)
+
     try:
         fit = train(
             candidate.architecture,
@@ -73,6 +101,7 @@ def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHand
             on_epoch=on_epoch,
             should_stop=should_stop,
             checkpoint=checkpoint,
+            on_model=measure,
         )
     except Stopped as stop:
         raise Interrupted(str(stop)) from None
@@ -84,4 +113,26 @@ def _run(config: StudyConfig, store: Any, candidate: Candidate, trial: TrialHand
         parameters=fit.parameters,
         peak_memory_mb=round(fit.peak_memory_mb, 1),
     )
-    return fit.score
+    costs["memory_mb"] = fit.peak_memory_mb
+    if judge.wanted:
+        feeds = sources(fit.model, fit.preparations, store, ("tuning",), judge.device)
+        costs |= judge.after(fit.model, feeds)
+        trial.note(costs=costs)
+        trial.over(over_limits({"memory_mb": fit.peak_memory_mb}, config.search.limits))
+    known = {**fit.history[fit.best_epoch - 1], **costs}
+    return [fit.score, *(known[name] for name in config.search.objectives)]
+
+
+def _check_limits(trial: TrialHandle, costs: Mapping[str, float], limits: Mapping[str, float]) -> None:
+    """End a trial that is over a limit before it is trained.
+
+    Raises:
+        Pruned: with the first limit it is over.
+    """
+    over = over_limits(costs, limits)
+    trial.note(costs=dict(costs))
+    trial.over(over)
+    for name, share in over.items():
+        if share > 0:
+            trial.note(pruned_by=f"{name} {costs[name]:.4g}, limit {limits[name]:.4g}")
+            raise Pruned(f"over the limit of {name}")

@@ -128,6 +128,32 @@ def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) 
     return _png(figure, axes)
 
 
+def front_png(points: Sequence[tuple[Sequence[float], bool]], names: Sequence[str]) -> bytes:
+    """Draw the first objective against each of the others; trials of the front are filled.
+
+    Args:
+        points: the objectives of each trial, and whether it is on the front.
+    """
+    others = len(names) - 1
+    figure = Figure(figsize=(min(12, 4.2 * others), 3.6), layout="constrained")
+    for place in range(1, others + 1):
+        axes = figure.add_subplot(1, others, place)
+        for on_front in (False, True):
+            mine = [values for values, here in points if here == on_front]
+            axes.scatter(
+                [each[place] for each in mine],
+                [each[0] for each in mine],
+                s=34,
+                facecolors=COLOURS[0] if on_front else "none",
+                edgecolors=COLOURS[0],
+                label="on the front" if on_front else "beaten",
+            )
+        axes.set_xlabel(names[place], **_STYLE)
+        axes.set_ylabel(f"tuning {metric_name(names[0])}" if place == 1 else "", **_STYLE)
+        axes.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
 def anytime_png(curves: Sequence[tuple[str, Anytime]], metric: str) -> bytes:
     """Draw the best score so far by epochs trained: a thin line a search, a thick one a method's mean."""
     figure = Figure(figsize=(8, 4.2), layout="constrained")

@@ -26,6 +26,7 @@ from experiments.searching import run_search
 from experiments.studies import finalists, load_study
 from experiments.whole import whole_file
 from fusion import UsageError
+from search.objectives import score_of
 
 CONTROLS: Mapping[str, Mapping[str, Any]] = {"random": {"sampler": "random", "supernet": None}}
 """Methods that a search can be held against, as settings of `search`."""
@@ -220,8 +221,9 @@ def anytime(trials: Sequence[FrozenTrial], maximise: bool, attributes: Mapping[s
         history = trial.user_attrs.get("history", ())
         epochs += len(history)
         seconds += sum(float(entry.get("seconds", 0.0)) for entry in history)
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            best = trial.value if np.isnan(best) else better(best, trial.value)
+        score = score_of(trial)
+        if trial.state == TrialState.COMPLETE and score is not None:
+            best = score if np.isnan(best) else better(best, score)
         rows.append((epochs, seconds, best))
     return Anytime(*np.array(rows, np.float64).T)
 

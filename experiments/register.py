@@ -87,6 +87,7 @@ def register_study(
     *,
     top: int = 3,
     seeds: int = 3,
+    pick: str = "best",
     promote: bool = False,
     workers: int | None = None,
     progress: bool = True,
@@ -98,8 +99,11 @@ def register_study(
     a second fold too, in which other training patients are tuned on, and both folds count alike: the search chose on
     the first. Only the winner sees the held-out split, once, and the look is written down in `held_out.jsonl`.
 
+    Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered.
+
     Raises:
-        UsageError: the study has no finished trial, every run failed, or the registry does not answer.
+        UsageError: the study has no finished trial, the rule leaves none, every run failed, or the registry does not
+            answer.
     """
     from experiments.tracking import registry
     from experiments.tracking.runs import connect, study_run
@@ -108,7 +112,7 @@ def register_study(
     study = load_study(config)
     connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
     store = open_store(config, progress=progress)
-    chosen_from = finalists(study, top)
+    chosen_from = finalists(study, top if pick == "best" else 1, rule=pick)
     second = _second_fold(config, store) if len(chosen_from) > 1 else None
     retrained = _retrain(config, chosen_from, seeds, workers or default_workers(), progress, second)
     metric = selection_metric(store.task, config.training)

@@ -23,6 +23,7 @@ from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
 from search.attempts import promote
+from search.objectives import maximises
 from search.pruning import trained_epochs
 from search.study import create_or_resume, issue_tickets, summary
 
@@ -54,7 +55,7 @@ class SearchResult:
         lines = [f"{self.name}: {_ENDINGS[self.ending]} ({counts})"]
         if self.best is not None:
             lines.append(
-                f"best tuning {self.metric} {self.best.value:.4f}: trial {self.best.number}, {describe(self.best)}"
+                f"best tuning {self.metric} {self.best.values[0]:.4f}: trial {self.best.number}, {describe(self.best)}"
             )
         else:
             lines.append("no trial finished; the reasons are in the report")
@@ -111,11 +112,11 @@ def study_status(config: StudyConfig) -> str:
     """Say how far a study is, without starting anything."""
     study = load_study(config)
     counts = ", ".join(f"{count} {name}" for name, count in summary(study.get_trials(deepcopy=False)).items() if count)
-    best = best_trial(study.get_trials(deepcopy=False), study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    best = best_trial(study.get_trials(deepcopy=False), maximises(study))
     lines = [f"{config.name}: {counts or 'no trials yet'}"]
     if best is not None:
         lines.append(
-            f"best tuning {study.user_attrs['metric']} {best.value:.4f}: trial {best.number}, {describe(best)}"
+            f"best tuning {study.user_attrs['metric']} {best.values[0]:.4f}: trial {best.number}, {describe(best)}"
         )
     return "\n".join(lines)
 
@@ -201,7 +202,7 @@ def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: S
         status = "FINISHED" if ending in ("complete", "budget") else "KILLED"
         tracker.finish(trials, status=status, files=[report])
         problem = tracker.problem
-    best = best_trial(trials, study.direction == optuna.study.StudyDirection.MAXIMIZE)
+    best = best_trial(trials, maximises(study))
     return SearchResult(config.name, study.user_attrs["metric"], ending, summary(trials), best, report, problem)
 
 
@@ -235,7 +236,7 @@ def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
         connection,
         attributes["study_key"],
         config.name,
-        direction="maximize" if study.direction == optuna.study.StudyDirection.MAXIMIZE else "minimize",
+        direction="maximize" if maximises(study) else "minimize",
         tags={name: attributes[name] for name in names},
         params=config.search.model_dump(mode="json", exclude={"storage"}),
         config=attributes["config"],

@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
 from experiments.config import LEAST_DIM, StudyConfig, TrainingConfig, parse_config
+from experiments.costs import check_objectives, higher_is_better
 from experiments.data.store import Store
 from experiments.metrics import METRICS
 from experiments.tracking.address import redacted
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
+from search.objectives import candidates, picked
 from search.samplers import check_sampler
 from search.settings import ends
 from search.space import Candidate, Space
@@ -47,6 +49,7 @@ def study_space(config: StudyConfig) -> Space:
         for value in ends(setting):
             _check_training(config.training, name, value)
     check_sampler(config.search.sampler, space)
+    check_objectives(config.search.objectives, config.search.limits, list(METRICS))
     return space
 
 
@@ -68,12 +71,13 @@ def study_spec(config: StudyConfig) -> StudySpec:
     """Return what workers need to take part."""
     search = config.search
     url = search.storage or sqlite_url(config.folder / "study.db")
-    higher = METRICS[config.training.metric].higher_is_better if config.training.metric else _default_direction(config)
+    metric = config.training.metric or _default_metric(config)
     return StudySpec(
         name=config.name,
         storage=url,
-        direction="maximize" if higher else "minimize",
+        direction=_direction(metric, metric),
         seed=config.seed,
+        more=tuple(_direction(name, metric) for name in search.objectives),
         sampler=search.sampler,
         group=search.group,
         startup_trials=search.startup_trials,
@@ -85,13 +89,17 @@ def study_spec(config: StudyConfig) -> StudySpec:
     )
 
 
-def _default_direction(config: StudyConfig) -> bool:
+def _direction(objective: str, metric: str) -> Literal["maximize", "minimize"]:
+    return "maximize" if higher_is_better(objective, metric) else "minimize"
+
+
+def _default_metric(config: StudyConfig) -> str:
     from experiments.data.cohort import label_kind
     from experiments.data.folder import open_dataset
     from experiments.metrics import default_metric
 
     kind = config.data.task or label_kind(open_dataset(config.data.folder), config.data.labels)
-    return default_metric(kind).higher_is_better
+    return default_metric(kind).name
 
 
 def load_study(config: StudyConfig) -> optuna.Study:
@@ -121,12 +129,21 @@ def preparations_of(space: Space, config: StudyConfig) -> list[Preparation]:
     ]
 
 
-def finalists(study: optuna.Study, top: int | None = None) -> list[tuple[FrozenTrial, Candidate]]:
-    """Return the best complete trials with different candidates, best first; all of them without `top`."""
-    sign = -1.0 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1.0
-    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
+def finalists(
+    study: optuna.Study, top: int | None = None, *, rule: str = "best"
+) -> list[tuple[FrozenTrial, Candidate]]:
+    """Return complete trials within the limits with different candidates, the best first; all of them without `top`.
+
+    Args:
+        rule: how to order them, see `search.objectives.picked`.
+
+    Raises:
+        UsageError: no such rule, or it leaves none.
+    """
+    names = study.user_attrs.get("objectives", ())
+    trials = candidates(study) if rule == "best" else picked(study, names, rule)
     found: dict[str, tuple[FrozenTrial, Candidate]] = {}
-    for trial in sorted(complete, key=lambda each: sign * float(each.value or 0.0)):
+    for trial in trials:
         candidate = Candidate.from_dict(trial.user_attrs)
         found.setdefault(candidate.key, (trial, candidate))
     return list(found.values())[:top]
@@ -144,6 +161,7 @@ def study_attributes(config: StudyConfig, space: Space, store: Store, metric: st
         "cohort": store.cohort.counts(),
         "flow": store.dataset.flow().get(config.data.labels, []),
         "metric": metric,
+        "objectives": [metric, *config.search.objectives],
         "config": public_settings(config),
         "settings": json.dumps(_decisive(config), sort_keys=True),
         "spent_seconds": 0.0,

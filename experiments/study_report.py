@@ -13,11 +13,12 @@ from encoders import ENCODERS
 from experiments.drawing import architecture_svg
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
-from experiments.plots import importance_png, progress_png
+from experiments.plots import front_png, importance_png, progress_png
 from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.objectives import candidates, feasible, maximises, pareto, score_of
 from search.pruning import savings
 from search.space import Space
 from search.study import summary
@@ -26,7 +27,7 @@ from search.study import summary
 def study_report(study: optuna.Study, out: Path) -> Path:
     """Write the page of a study and return where it is."""
     attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
-    maximise = study.direction == optuna.study.StudyDirection.MAXIMIZE
+    maximise = maximises(study)
     metric = str(attributes.get("metric", "score"))
     counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
     parts = [
@@ -35,6 +36,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
         "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
         _best(trials, metric, maximise),
+        *_front(study),
         *_drawing(trials, maximise),
         "<h2>What mattered</h2>",
         *_mattered(study),
@@ -71,7 +73,9 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
     points = [
         {
             "number": trial.number,
-            "score": trial.value if trial.state == TrialState.COMPLETE else trial.user_attrs["history"][-1]["score"],
+            "score": score_of(trial)
+            if trial.state == TrialState.COMPLETE
+            else trial.user_attrs["history"][-1]["score"],
             "fusion": trial.user_attrs["architecture"]["fusion"]["name"],
             "pruned": trial.state != TrialState.COMPLETE,
         }
@@ -82,12 +86,12 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
 
 
 def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
-    ranked = sorted(complete, key=lambda trial: float(trial.value or 0.0), reverse=maximise)[:10]
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and feasible(trial)]
+    ranked = sorted(complete, key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
     rows = [
         [
             trial.number,
-            f"{trial.value:.4f}",
+            f"{trial.values[0]:.4f}",
             describe(trial),
             ", ".join(f"{name} {_short(value)}" for name, value in trial.user_attrs.get("training", {}).items()),
             f"{trial.user_attrs.get('parameters', 0):,}",
@@ -96,6 +100,22 @@ def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
         for trial in ranked
     ]
     return table(["trial", f"tuning {metric_name(metric)}", "architecture", "training", "parameters", "seconds"], rows)
+
+
+def _front(study: optuna.Study) -> list[str]:
+    """Show the trials that no other beats in everything, where there are several objectives."""
+    names = study.user_attrs.get("objectives", ())
+    if len(names) < 2:
+        return []
+    front = pareto(study)
+    points = [(trial.values, trial in front) for trial in candidates(study)]
+    picture = image(front_png(points, names), "objectives against each other")
+    rows = [[str(trial.number), *(f"{value:.4g}" for value in trial.values), describe(trial)] for trial in front]
+    return [
+        f"<h2>Pareto front: {len(front)} trials that no other beats in everything</h2>",
+        picture,
+        table(["trial", *names, "architecture"], rows),
+    ]
 
 
 def _mattered(study: optuna.Study) -> list[str]:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 from torch import Tensor
 
 from encoders import ENCODERS
-from experiments.config import StudyConfig, SupernetConfig
+from experiments.config import StudyConfig
 from experiments.data.batches import Batch, iterate_batches
 from experiments.data.store import Store
 from experiments.device import move, pick_device, seed_everything
@@ -23,6 +23,7 @@ from experiments.feeding import preparations, sources
 from experiments.loop import Run
 from experiments.metrics import score
 from experiments.progress import progress_bar
+from experiments.search_config import SupernetConfig
 from fusion import Architecture, FusionModel, Spec, UsageError
 from fusion.autofm import AutoFMSupernet
 from fusion.component import Choice, Float, Genome, Int, Range, build

@@ -44,11 +44,12 @@ def train(
     on_epoch: EpochReport | None = None,
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
+    on_model: Callable[[FusionModel, Mapping[str, Any]], None] | None = None,
 ) -> Fit:
     """Train one architecture on the train split and keep the epoch that is best on the tuning split.
 
-    The held-out split is never read. With a checkpoint path the run goes on where it was; epochs it had already
-    done are reported again, first.
+    `on_model` sees the network and what it is fed before anything is learned. The held-out split is never read. With a
+    checkpoint path the run goes on where it was; epochs it had already done are reported again, first.
 
     Raises:
         NotFinite: the loss or the score became NaN or infinite.
@@ -61,7 +62,10 @@ def train(
     store.prepare(list(plans.values()))
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}
     model = build_model(architecture, fitted, store.task.outputs, training.modality_dropout).to(device)
-    run = Run(model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device)
+    feeds = sources(model, plans, store, ("train", "tuning"), device)
+    if on_model is not None:
+        on_model(model, feeds)
+    run = Run(model, store, training, seed, feeds, device)
     run.resume(checkpoint)
     run.loop(on_epoch, should_stop, checkpoint)
     model.load_state_dict(run.state.best, strict=False)

@@ -9,6 +9,7 @@ from statistics import mean
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from search.objectives import score_of
 from search.space import Space
 
 _ENOUGH = 8
@@ -21,16 +22,20 @@ def importance(study: optuna.Study) -> dict[str, float]:
         Watanabe, Bansal, Hutter, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance, 2023.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < _ENOUGH or len({trial.value for trial in complete}) < 2:
+    if len(complete) < _ENOUGH or len({score_of(trial) for trial in complete}) < 2:
         return {}
     shared = set.intersection(*(set(trial.params) for trial in complete))
     varied = [name for name in sorted(shared) if len({trial.params[name] for trial in complete}) > 1]
     if not varied:
         return {}
     found = optuna.importance.get_param_importances(
-        study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), params=varied
+        study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), params=varied, target=_first
     )
     return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _first(trial: FrozenTrial) -> float:
+    return float(trial.values[0])
 
 
 def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tuple[str, str, int, float, float]]:
@@ -38,11 +43,12 @@ def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tupl
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
     for trial in trials:
         architecture = trial.user_attrs.get("architecture")
-        if trial.state != TrialState.COMPLETE or not architecture or trial.value is None:
+        score = score_of(trial)
+        if trial.state != TrialState.COMPLETE or not architecture or score is None:
             continue
-        found["fusion", architecture["fusion"]["name"]].append(trial.value)
+        found["fusion", architecture["fusion"]["name"]].append(score)
         for modality, spec in architecture["encoders"].items():
-            found[modality, spec["name"]].append(trial.value)
+            found[modality, spec["name"]].append(score)
     return [
         (place, name, len(scores), mean(scores), (max if maximise else min)(scores))
         for (place, name), scores in sorted(found.items())
@@ -55,12 +61,13 @@ def fusion_by_encoder(trials: Sequence[FrozenTrial], maximise: bool) -> dict[tup
     better = max if maximise else min
     for trial in trials:
         architecture = trial.user_attrs.get("architecture")
-        if trial.state != TrialState.COMPLETE or not architecture or trial.value is None:
+        score = score_of(trial)
+        if trial.state != TrialState.COMPLETE or not architecture or score is None:
             continue
         fusion = architecture["fusion"]["name"]
         for modality, spec in architecture["encoders"].items():
             row = found[modality, spec["name"]]
-            row[fusion] = better(row.get(fusion, trial.value), trial.value)
+            row[fusion] = better(row.get(fusion, score), score)
     return dict(sorted(found.items()))
 
 

@@ -57,7 +57,7 @@ class PausingPruner(BasePruner):
         root, earlier = root_of(trial), [each for each in trials if each.number < trial.number]
         if any(root_of(each) == root and (each.last_step or 0) >= epoch for each in earlier):
             return False  # it was promoted past this rung, and only says again what it said before
-        return root not in self.best([*trials, trial], epoch, study.direction)
+        return root not in self.best([*trials, trial], epoch, study.directions[0])
 
     def is_rung(self, epoch: int) -> bool:
         """Tell whether trials are compared after an epoch; after the last there is nothing to go on to."""
@@ -81,7 +81,7 @@ class PausingPruner(BasePruner):
         last = {root_of(each): each for each in trials}
         paused = [each for each in last.values() if _is_paused(each)]
         rungs = {each.last_step for each in paused}
-        best = {rung: self.best(trials, int(rung or 0), study.direction) for rung in rungs}
+        best = {rung: self.best(trials, int(rung or 0), study.directions[0]) for rung in rungs}
         found = [each for each in paused if root_of(each) in best[each.last_step]]
         return sorted(found, key=lambda each: -int(each.last_step or 0))
 

@@ -24,12 +24,13 @@ from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandl
 
 @dataclass(frozen=True)
 class StudySpec:
-    """What every process needs to take part in a study; plain data."""
+    """What every process needs to take part in a study; plain data. `more` are the directions of further objectives."""
 
     name: str
     storage: str
     direction: Literal["minimize", "maximize"]
     seed: int
+    more: tuple[Literal["minimize", "maximize"], ...] = ()
     sampler: str = "tpe"
     group: bool = False
     startup_trials: int = 10
@@ -81,7 +82,11 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
         elif spec.name in names:
             _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
         study = optuna.create_study(
-            study_name=spec.name, storage=storage, direction=spec.direction, load_if_exists=True, pruner=pruner_of(spec)
+            study_name=spec.name,
+            storage=storage,
+            directions=[spec.direction, *spec.more],
+            load_if_exists=True,
+            pruner=pruner_of(spec),
         )
         known = study.user_attrs
         for name, value in attributes.items():
@@ -114,7 +119,7 @@ def worker_loop(
 ) -> None:
     """Run trials until there are none left or `stop` gives a reason: "interrupt" or "budget"."""
 
-    def run(trial: optuna.Trial) -> float:
+    def run(trial: optuna.Trial) -> Sequence[float]:
         trial.set_user_attr("worker", worker)
         return _run_trial(study, spec, space, objective, trial, stop)
 
@@ -132,8 +137,9 @@ def _run_trial(
     objective: Objective,
     trial: optuna.Trial,
     stop: Callable[[], str],
-) -> float:
-    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()), pausing=spec.pruner == "pausing")
+) -> Sequence[float]:
+    several = bool(spec.more)
+    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()), pausing=spec.pruner == "pausing", several=several)
     handle.note(root=handle.root, attempt=handle.attempt, seed=handle.seed)
     candidate = space.suggest(trial)
     if candidate is None:
@@ -143,12 +149,14 @@ def _run_trial(
     twin = _twin(study, candidate.key)
     if twin is not None:
         handle.note(duplicate_of=twin.number)
-        return float(twin.values[0])
+        return list(twin.values)
     try:
-        value = objective(candidate, handle)
-        if not math.isfinite(value):
-            raise TrialFailed(f"the score is {value}")
-        return value
+        found = objective(candidate, handle)
+        values = [found] if isinstance(found, float | int) else list(found)
+        for value in values:
+            if not math.isfinite(value):
+                raise TrialFailed(f"the score is {value}" if value is values[0] else f"an objective is {value}")
+        return values
     except Pruned as why:
         raise optuna.TrialPruned(str(why)) from None
     except Interrupted:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 
+from search.objectives import LIMITS
 from search.pruning import PAUSED
 from search.space import Candidate
 
@@ -37,14 +38,21 @@ class TrialHandle:
     """
 
     def __init__(
-        self, trial: optuna.Trial, study_seed: int, stop: Callable[[], bool], *, pausing: bool = False
+        self,
+        trial: optuna.Trial,
+        study_seed: int,
+        stop: Callable[[], bool],
+        *,
+        pausing: bool = False,
+        several: bool = False,
     ) -> None:
-        self._trial, self._stop, self._pausing = trial, stop, pausing
+        self._trial, self._stop, self._pausing, self._several = trial, stop, pausing, several
         self.number = trial.number
         self.root = int(trial.user_attrs.get("root", trial.number))
         self.attempt = int(trial.user_attrs.get("attempt", 0))
         self.seed = int(np.random.SeedSequence([study_seed, self.root]).generate_state(1)[0])
         self.history: list[dict[str, float]] = []
+        self._over: dict[str, float] = {}
 
     def report(self, epoch: int, score: float, metrics: Mapping[str, float]) -> None:
         """Record an epoch (counted from 1).
@@ -57,6 +65,8 @@ class TrialHandle:
             raise TrialFailed(f"the score is {score} in epoch {epoch}")
         self.history.append({"epoch": epoch, "score": score, **metrics})
         self._trial.set_user_attr("history", self.history)
+        if self._several:
+            return  # Optuna prunes by one objective only
         self._trial.report(score, epoch)
         if self._trial.should_prune():
             self.note(pruned_by=PAUSED if self._pausing else "halving")
@@ -67,9 +77,16 @@ class TrialHandle:
         for name, value in attributes.items():
             self._trial.set_user_attr(name, value)
 
+    def over(self, limits: Mapping[str, float]) -> None:
+        """Say by how much the trial is over limits, at most 0 where it is within; samplers avoid what is over."""
+        self._over |= limits
+        self.note(**{LIMITS: list(self._over.values())})
+        for name, value in limits.items():
+            self._trial.set_constraint(name, value)
+
     def should_stop(self) -> bool:
         """Tell whether the trial must end now because the process or the budget ends."""
         return self._stop()
 
 
-Objective = Callable[[Candidate, TrialHandle], float]
+Objective = Callable[[Candidate, TrialHandle], float | Sequence[float]]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from experiments.config import StudyConfig, SupernetConfig, parse_config
+from experiments.config import StudyConfig, parse_config
+from experiments.search_config import SupernetConfig
 from experiments.searching import run_search
 from experiments.studies import finalists, load_study, study_space
 from experiments.supernet import Found, SupernetSearch

@@ -1,0 +1,66 @@
+"""Settings of a search: budget, sampler, pruning, objectives, and what is trained before."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from experiments.strict import Strict
+
+
+class SupernetConfig(Strict):
+    """A network of all AutoFM architectures, trained before the search; what comes out are the search's first trials.
+
+    `bilevel` trains architecture parameters (order 1 or 2) and prunes down to one architecture; `single_path` trains
+    one random architecture a step, ranks `paths` of them by their shared weights and keeps the `top`.
+    """
+
+    method: Literal["bilevel", "single_path"] = "bilevel"
+    epochs: Annotated[int, Field(ge=1)] = 10
+    order: Literal[1, 2] = 2
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-3
+    diversity: Annotated[float, Field(ge=0)] = 0.1
+    tune_every: Annotated[int, Field(ge=1)] = 8
+    paths: Annotated[int, Field(ge=1)] = 100
+    top: Annotated[int, Field(ge=1)] = 3
+
+
+class SearchConfig(Strict):
+    """How the space is searched: one total budget, in trials, epochs or seconds, also when resumed.
+
+    `objectives` are optimised beside the metric, `limits` must not be exceeded, and `subgroups` are prefixes of codes
+    by which patients are grouped for the objective `worst_subgroup`.
+    """
+
+    trials: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    workers: Annotated[int, Field(ge=1)] = 1
+    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution"] = "tpe"
+    group: bool = False
+    startup_trials: Annotated[int, Field(ge=1)] = 10
+    pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"
+    first_rung: Annotated[int, Field(ge=1)] = 3
+    reduction: Annotated[int, Field(ge=2)] = 3
+    storage: str | None = None
+    trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    supernet: SupernetConfig | None = None
+    objectives: tuple[str, ...] = ()
+    limits: dict[str, float] = {}
+    subgroups: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> SearchConfig:
+        if sum(each is not None for each in (self.trials, self.epochs, self.seconds)) != 1:
+            raise ValueError("give a budget: exactly one of 'trials', 'epochs' and 'seconds'")
+        return self
+
+    @model_validator(mode="after")
+    def _several_are_not_pruned(self) -> SearchConfig:
+        if self.objectives and self.pruner != "none":
+            raise ValueError(f"several objectives cannot be pruned by one; write pruner: none (it is '{self.pruner}')")
+        if self.objectives and self.sampler == "cmaes":
+            raise ValueError("sampler 'cmaes' has one objective; take nsga2, nsga3, tpe or gp for several")
+        return self
