@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean
@@ -9,7 +10,7 @@ from statistics import mean
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from search.objectives import score_of
+from search.objectives import maximises, score_of
 from search.space import Space
 
 _ENOUGH = 8
@@ -28,14 +29,16 @@ def importance(study: optuna.Study) -> dict[str, float]:
     varied = [name for name in sorted(shared) if len({trial.params[name] for trial in complete}) > 1]
     if not varied:
         return {}
-    found = optuna.importance.get_param_importances(
-        study, evaluator=optuna.importance.PedAnovaImportanceEvaluator(), params=varied, target=_first
-    )
+    sign = -1.0 if maximises(study) else 1.0  # the evaluator asks what makes its target low
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says so each time
+        found = optuna.importance.get_param_importances(
+            study,
+            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
+            params=varied,
+            target=lambda trial: sign * trial.values[0],
+        )
     return dict(sorted(found.items(), key=lambda item: -item[1]))
-
-
-def _first(trial: FrozenTrial) -> float:
-    return float(trial.values[0])
 
 
 def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tuple[str, str, int, float, float]]:
