@@ -148,6 +148,7 @@ def front_png(points: Sequence[tuple[Sequence[float], bool]], names: Sequence[st
                 edgecolors=COLOURS[0],
                 label="on the front" if on_front else "beaten",
             )
+        axes.locator_params(axis="x", nbins=4)
         axes.set_xlabel(names[place], **_STYLE)
         axes.set_ylabel(f"tuning {metric_name(names[0])}" if place == 1 else "", **_STYLE)
         axes.legend(frameon=False, fontsize=8)
