@@ -33,6 +33,7 @@ _NUMBERS = "lr weight_decay clip layer_decay modality_dropout unimodal_loss alig
 SEARCHED: dict[str, type] = dict.fromkeys([*_NUMBERS.split(), "label_smoothing", "average_decay"], float)
 SEARCHED |= {"batch_size": int, "patience": int, "warmup_steps": int, "class_weights": bool}
 SEARCHED |= {"balance": str, "average": str}
+NEEDS = {"balance_strength": ("balance", ("ogm_ge", "info_reg")), "average_decay": ("average", ("ema",))}
 
 
 def study_space(config: StudyConfig) -> Space:
@@ -41,7 +42,7 @@ def study_space(config: StudyConfig) -> Space:
     Raises:
         UsageError: an unknown name, a range that does not fit its type, or a training setting that no run may have.
     """
-    space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED)
+    space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED, NEEDS)
     for dim in ends(space.dim):
         if dim < LEAST_DIM:
             raise UsageError(f"space.dim must be at least {LEAST_DIM}; got {dim}")

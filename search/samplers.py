@@ -28,7 +28,7 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
     - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm.
     - `evolution`: regularised evolution, one change at a time.
 
-    Where trials say by how much they are over limits, `tpe`, `gp` and the genetic ones prefer those within.
+    Where trials say by how much they are over limits, all but `random` and `cmaes` prefer those within.
 
     Raises:
         UsageError: the sampler needs a package that is not installed.
