@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from experiments.workspace import open_store
 from fusion import UsageError
 from search.attempts import continue_stopped, promote
 from search.objectives import maximises
+from search.samplers import sampler_note
 from search.spending import Savings, savings, trained_epochs
 from search.study import create_or_resume, finished, issue_tickets, summary
 
@@ -84,6 +86,9 @@ def run_search(
             the tracker does not answer.
     """
     space = study_space(config)
+    note = sampler_note(config.search.sampler, space)
+    if note is not None:
+        logging.getLogger("ehrfusion").warning(note)
     if fresh:
         _forget(config)
     store = open_store(config, progress=live)
