@@ -77,8 +77,8 @@ def sampler_note(name: str, space: Space) -> str | None:
     if place is None:
         return None
     return (
-        f"search.sampler '{name}' learns only about what all candidates have; what hangs on a choice, first at {place}, "
-        "is drawn at random; tpe and evolution learn about that too"
+        f"search.sampler '{name}' learns only about what all candidates have; what hangs on a choice, first at "
+        f"{place}, is drawn at random; tpe and evolution learn about that too"
     )
 
 
@@ -88,7 +88,9 @@ def _branches(space: Space) -> Iterator[str]:
         ranged = any(isinstance(value, Range) for settings in options.values() for value in settings.values())
         if len(options) > 1 and ranged:
             yield where
-    yield from (f"space.training.{name}" for name in space.training if space.needs.get(name, ("",))[0] in space.training)
+    yield from (
+        f"space.training.{name}" for name in space.training if space.needs.get(name, ("",))[0] in space.training
+    )
 
 
 def _places(space: Space) -> dict[str, Mapping[str, Mapping[str, Setting]]]:
