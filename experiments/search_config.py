@@ -41,7 +41,7 @@ class SearchConfig(Strict):
     epochs: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
-    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution"] = "tpe"
+    sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution", "progressive"] = "tpe"
     group: bool = False
     startup_trials: Annotated[int, Field(ge=1)] = 10
     pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"

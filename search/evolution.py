@@ -10,11 +10,9 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from search.duplicates import is_duplicate
-from search.objectives import feasible
+from search.objectives import judged, last_score, maximises
 
 _STEP = 0.2  # of a range, the spread of a mutated number
 
@@ -47,15 +45,13 @@ class EvolutionSampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose the parent and the place that changes."""
         self._parents = {}
-        states = (TrialState.COMPLETE, TrialState.PRUNED)
-        trials = [each for each in study.get_trials(deepcopy=False, states=states) if feasible(each)]
-        scored = [each for each in trials if _score(each) is not None and not is_duplicate(each)]
+        scored = judged(study)
         if len(scored) < self.startup_trials:
             return
         young = scored[-self.population :]
         drawn = self._random.choice(len(young), min(self.tournament, len(young)), replace=False)
-        sign = 1.0 if study.directions[0] == StudyDirection.MAXIMIZE else -1.0
-        parent = max((young[i] for i in drawn), key=lambda each: sign * float(_score(each) or 0.0))
+        sign = 1.0 if maximises(study) else -1.0
+        parent = max((young[i] for i in drawn), key=lambda each: sign * last_score(each))
         places = sorted(name for name, each in parent.distributions.items() if not each.single())
         if places:
             self._parents[trial.number] = parent, places[int(self._random.integers(len(places)))]
@@ -102,10 +98,3 @@ class EvolutionSampler(BaseSampler):
         if whole == value:  # too small a step for a whole number
             whole += 1 if (moved > at and value < distribution.high) or value <= distribution.low else -1
         return int(min(distribution.high, max(distribution.low, whole)))
-
-
-def _score(trial: FrozenTrial) -> float | None:
-    if trial.state == TrialState.COMPLETE and trial.values:
-        return trial.values[0]
-    reported = trial.intermediate_values
-    return reported[max(reported)] if reported else None

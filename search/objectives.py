@@ -34,6 +34,20 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(over <= 0 for over in trial.user_attrs.get(LIMITS, ()))
 
 
+def last_score(trial: FrozenTrial) -> float:
+    """Return the score of a complete trial, the last one reported of a pruned one, NaN where there is none."""
+    if trial.state == TrialState.COMPLETE and trial.values:
+        return trial.values[0]
+    reported = trial.intermediate_values
+    return reported[max(reported)] if reported else float("nan")
+
+
+def judged(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the finished trials that teach how good candidates are: with a score, within limits, no duplicates."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [each for each in trials if feasible(each) and not is_duplicate(each) and not np.isnan(last_score(each))]
+
+
 def candidates(study: optuna.Study) -> list[FrozenTrial]:
     """Return the complete trials within the limits, the best score first; of duplicates, only the one that trained."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

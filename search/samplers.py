@@ -11,10 +11,11 @@ from optuna.samplers import BaseSampler
 
 from fusion.component import Choice, Genome, Range, UsageError
 from search.evolution import EvolutionSampler
+from search.progressive import ProgressiveSampler
 from search.settings import Setting
 from search.space import Space
 
-SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution")
+SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution", "progressive")
 POPULATION = 20  # of the evolutionary samplers: a study has tens of trials, not thousands
 
 
@@ -29,6 +30,7 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
     - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm. They too cross
       what all trials share, and draw the rest.
     - `evolution`: regularised evolution, one change at a time.
+    - `progressive`: candidates grow place by place, as a surrogate expects of their beginnings.
 
     Where trials say by how much they are over limits, all but `random` and `cmaes` prefer those within.
 
@@ -53,6 +55,7 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
             "nsga2": lambda: samplers.NSGAIISampler(seed=seed, population_size=POPULATION),
             "nsga3": lambda: samplers.NSGAIIISampler(seed=seed, population_size=POPULATION),
             "evolution": lambda: EvolutionSampler(seed, population=POPULATION, startup_trials=startup_trials),
+            "progressive": lambda: ProgressiveSampler(seed, startup_trials=startup_trials),
         }
         return makers[name]()
 
