@@ -18,6 +18,7 @@ from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.effects import component_effects
 from search.objectives import candidates, feasible, maximises, pareto, score_of
 from search.pruning import savings
 from search.space import Space
@@ -40,6 +41,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         *_drawing(trials, maximise),
         "<h2>What mattered</h2>",
         *_mattered(study),
+        *_effects(trials, metric),
         "<h2>Components</h2>",
         table(
             ["place", "component", "finished trials", f"mean {metric_name(metric)}", f"best {metric_name(metric)}"],
@@ -123,6 +125,19 @@ def _mattered(study: optuna.Study) -> list[str]:
     if not found:
         return ["<p>Too few finished trials to say.</p>"]
     return [image(importance_png(found), "importance of each choice")]
+
+
+def _effects(trials: Sequence[FrozenTrial], metric: str) -> list[str]:
+    """Show what each component moves the score by, with intervals."""
+    found = component_effects(trials)
+    if not found:
+        return []
+    rows = [
+        [each.place, each.component, str(each.trials), f"{each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f})"]
+        for each in found
+    ]
+    text = "By how much a component moves the score, with the other places held alike; intervals are over trials:"
+    return [f"<p>{text}</p>", table(["place", "component", "trials", f"effect on {metric_name(metric)}"], rows)]
 
 
 def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]]:
