@@ -23,7 +23,8 @@ class StackedBag(nn.Module):
 
     def __init__(self, bags: Sequence[nn.Module], dice: Sequence[torch.Generator]) -> None:
         super().__init__()
-        self.count, self.bag = len(bags), stack_layers(bags, dice)
+        self.count = len(bags)
+        self.bag: Any = stack_layers(bags, dice)
         embed = stack_layers([each.get_submodule("embed") for each in bags], dice, shared=True)
         if isinstance(bags[0], CodeBag):  # its embedding has a vector of its own, which meets (K, B, T, D)
             embed = OwnParameters(embed, lambda vector, _: vector[:, None, None])
@@ -45,7 +46,9 @@ class StackedRows(nn.Module):
 
     def forward(self, inputs: Any) -> Tokens:
         """Encode each patient as each model does."""
-        found: Tokens = self.encoder(type(inputs)(*(each.repeat(self.count, *[1] * (each.dim() - 1)) for each in inputs)))
+        found: Tokens = self.encoder(
+            type(inputs)(*(each.repeat(self.count, *[1] * (each.dim() - 1)) for each in inputs))
+        )
         return found
 
 

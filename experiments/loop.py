@@ -139,16 +139,12 @@ class Run:
         total = torch.stack(list(found.losses.values())).sum()
         total.backward()
         set_pace(self.optimizer, self.strategies.adjust(dict(self.model.encoders.items()), found.confidence))
-        self.update()
-        several = found.losses if len(found.losses) > 1 else {}
-        return {"train_loss": total.detach(), **{f"loss_{name}": each.detach() for name, each in several.items()}}
-
-    def update(self) -> None:
-        """Take a step along the gradients, clipped."""
         nn.utils.clip_grad_norm_(self.trained, self.training.clip)
         self.optimizer.step()
         if self.average.kind == "ema":
             self.average.after_step(trainable_state(self.model))
+        several = found.losses if len(found.losses) > 1 else {}
+        return {"train_loss": total.detach(), **{f"loss_{name}": each.detach() for name, each in several.items()}}
 
     def epoch_seed(self) -> int:
         """Seed the dice of an epoch, so that a resumed one draws what it would have drawn."""
@@ -178,13 +174,16 @@ class Run:
         blend.update(*found)
 
     def tune(self) -> dict[str, float]:
-        """Score the tuning split.
+        """Score the tuning split."""
+        return self.judge(predict_sources(self.model, self.feeds, self.store, self.tuning, self.device))
+
+    def judge(self, found: NDArray[np.float32]) -> dict[str, float]:
+        """Score predictions (N, K) of the tuning split.
 
         Raises:
             NotFinite: the score is NaN or infinite.
         """
         task = self.store.task
-        found = predict_sources(self.model, self.feeds, self.store, self.tuning, self.device)
         metrics = score(task, self.store.cohort.targets[self.tuning], squeeze_outputs(task, found))
         value = metrics[self.metric.name]
         if not math.isfinite(value):

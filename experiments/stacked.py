@@ -7,7 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from encoders import ENCODERS
@@ -17,11 +19,11 @@ from experiments.config import TrainingConfig
 from experiments.data.batches import Batch
 from experiments.data.store import Store
 from experiments.device import move, pick_device, reset_peak_memory, seed_everything
-from experiments.evaluate import precision
+from experiments.evaluate import precision, predict_sources
 from experiments.feeding import build_model, check_architecture, preparations, sources
 from experiments.loop import NotFinite, Run
 from experiments.optimizer import warm_up
-from experiments.train import Fit, finished
+from experiments.train import Fit, finished, train
 from fusion import FUSIONS, Architecture, Spec, UsageError
 from fusion.stacked import STACKABLE as STACKABLE_FUSIONS
 from fusion.stacked import StackedLinear, StackedModel, stack_fusion
@@ -61,7 +63,9 @@ def train_stacked(
     for architecture, training, seed in members:
         seed_everything(seed, training.deterministic)
         model = build_model(architecture, fitted, store.task.outputs).to(device)
-        runs.append(Run(model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device))
+        runs.append(
+            Run(model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device)
+        )
     failures: dict[int, NotFinite] = {}
     going = {i: run for i, run in enumerate(runs) if _goes_on(run)}
     while going:
@@ -89,16 +93,41 @@ def check_stackable(members: Sequence[Member]) -> None:
         if _structure(architecture) != _structure(first.architecture):
             raise UsageError("runs trained together may differ in dropout, not in architecture")
         for name in _PLAIN:
-            if getattr(training, name) != getattr(plain, name):
-                raise UsageError(
-                    f"runs trained together must have training.{name} {getattr(plain, name)}; got {getattr(training, name)}"
-                )
+            mine, wanted = getattr(training, name), getattr(plain, name)
+            if mine != wanted:
+                raise UsageError(f"runs trained together must have training.{name} {wanted}; got {mine}")
         if training.batch_order is None:
             raise UsageError("runs trained together see the same batches: set training.batch_order to a seed; got none")
         for name in TrainingConfig.model_fields:
             mine, wanted = getattr(training, name), getattr(first.training, name)
             if name not in OWN and mine != wanted:
                 raise UsageError(f"runs trained together must have one training.{name}; got {wanted} and {mine}")
+
+
+def groups(architecture: Architecture, training: TrainingConfig, seeds: Sequence[int]) -> list[list[int]]:
+    """Group the seeds of one architecture: all together where that works, each alone otherwise."""
+    if can_stack([Member(architecture, training, seed) for seed in seeds]):
+        return [list(seeds)]
+    return [[seed] for seed in seeds]
+
+
+def train_seeds(
+    architecture: Architecture,
+    store: Store,
+    training: TrainingConfig,
+    seeds: Sequence[int],
+    *,
+    preprocess: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Fit | NotFinite]:
+    """Train one architecture with each seed, together if there are several; one that diverged gives the reason.
+
+    Raises:
+        NotFinite: the only run diverged.
+        UsageError: several seeds that cannot be trained together; `groups` tells.
+    """
+    if len(seeds) == 1:
+        return [train(architecture, store, training, seeds[0], preprocess=preprocess)]
+    return train_stacked([Member(architecture, training, seed) for seed in seeds], store, preprocess=preprocess)
 
 
 def can_stack(members: Sequence[Member]) -> bool:
@@ -116,6 +145,7 @@ class _Stack:
     def __init__(self, runs: Sequence[Run], device: torch.device) -> None:
         self.runs, self.device = runs, device
         self.dice = [torch.Generator(device) for _ in runs]
+        self.most = torch.tensor([run.training.clip for run in runs], device=device)
         models = [run.model for run in runs]
         encoders = {
             name: stack_encoders([model.encoders[name] for model in models], self.dice) for name in models[0].encoders
@@ -134,14 +164,13 @@ class _Stack:
             sums += self.gradients(batch) * len(batch.rows)
             for run in self.runs:
                 warm_up(run.optimizer, run.training, done + step)
-                run.update()
+                run.optimizer.step()
         means = (sums / max(1, len(first.learned))).tolist()
-        spent = time.monotonic() - start
-        return {
-            place: failure
-            for place, (run, loss) in enumerate(zip(self.runs, means, strict=True))
-            if (failure := _close(run, loss, spent / len(self.runs)))
-        }
+        several = [len(self.runs)]
+        found = predict_sources(self.model, first.feeds, first.store, first.tuning, self.device, stacked=several)
+        seconds = (time.monotonic() - start) / len(self.runs)
+        closed = [_close(*each, seconds) for each in zip(self.runs, means, found, strict=True)]
+        return {place: failure for place, failure in enumerate(closed) if failure is not None}
 
     def gradients(self, batch: Batch) -> Tensor:
         """Give every model its gradients on a batch and return the losses. Shape: -> (K,)."""
@@ -152,20 +181,19 @@ class _Stack:
             rows = self.runs[0].strategies.criterion.rows(logits.flatten(0, 1), target)
             losses = rows.unflatten(0, (count, -1)).mean(1)
         losses.sum().backward()
-        self.model.give_gradients()
+        self.model.give_gradients(self.most)
         return losses.detach()
 
 
-def _close(run: Run, loss: float, seconds: float) -> NotFinite | None:
+def _close(run: Run, loss: float, found: NDArray[np.float32], seconds: float) -> NotFinite | None:
     """End an epoch of a run as the loop does, or say why it cannot go on."""
-    epoch, start = run.state.epoch + 1, time.monotonic()
+    epoch = run.state.epoch + 1
     if not math.isfinite(loss):
         return NotFinite(f"the loss is {loss} in epoch {epoch}")
     try:
-        entry = {"epoch": float(epoch), "train_loss": loss, **run.tune()}
+        run.record({"epoch": float(epoch), "train_loss": loss, **run.judge(found), "seconds": seconds})
     except NotFinite as failure:
         return failure
-    run.record({**entry, "seconds": seconds + time.monotonic() - start})
     return None
 
 

@@ -100,7 +100,7 @@ class FusionModel(nn.Module):
 
 
 def present_rows(inputs: Any, has: Tensor | None = None) -> tuple[Tensor, Any]:
-    """Return the rows of patients who have a modality, and their inputs only. Shape: Inputs (B, ...) -> (R,), (R, ...)."""
+    """Return which rows have a modality, and their inputs only. Shape: Inputs (B, ...) -> (R,), Inputs (R, ...)."""
     has = present(inputs.mask) if has is None else has
     rows = has.nonzero().squeeze(1)
     return rows, inputs if len(rows) == len(has) else type(inputs)(*(part[rows] for part in inputs))

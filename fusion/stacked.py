@@ -135,8 +135,14 @@ class StackedModel(nn.Module):
         logits = torch.einsum("bv,bvk->bk", fused.weights, self.head(fused.views))
         return logits.unflatten(0, (self.count, -1))
 
-    def give_gradients(self) -> None:
-        """Point every model's gradients at its part of the stacked ones, which start anew."""
+    @torch.no_grad()
+    def give_gradients(self, most: Tensor) -> None:
+        """Clip every model's gradients to its norm `most` (K,) and hand them out; the stacked ones start anew."""
+        found = [each.grad for each in self.parameters() if each.grad is not None]
+        norms = torch.stack([torch.linalg.vector_norm(each.flatten(1), dim=1) for each in found]).norm(dim=0)
+        factor = (most / (norms + 1e-6)).clamp(max=1.0)  # as `clip_grad_norm_` does
+        for each in found:
+            each.mul_(factor.view(-1, *[1] * (each.dim() - 1)))
         for stacked, own in self._pairs:
             parts = [None] * self.count if stacked.grad is None else stacked.grad.unbind()
             for mine, gradient in zip(own, parts, strict=True):

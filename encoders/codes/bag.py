@@ -11,7 +11,7 @@ from torch import nn
 from encoders.codes.embedding import EventEmbedding
 from encoders.codes.vocabulary import CodeInputs, CodeVocabulary
 from fusion.component import Float, Int
-from fusion.layers import masked_mean
+from fusion.layers import mean_and_top
 from fusion.tokens import Tokens, present
 
 
@@ -60,7 +60,5 @@ class CodeBag(nn.Module):
         """Mix mean and maximum of embedded events. Shape: one Tokens (B, T, D) -> Tokens (B, S, D)."""
         ((values, mask),) = parts
         there = present(mask)
-        top = values.masked_fill(~mask.unsqueeze(-1), torch.finfo(values.dtype).min).amax(1)
-        top = top.masked_fill(~there.unsqueeze(-1), 0.0)
-        mixed = self.mix(torch.cat([masked_mean(values, mask), top], dim=-1))
+        mixed = self.mix(torch.cat(mean_and_top(values, mask), dim=-1))
         return Tokens(mixed.unflatten(-1, (self.slots, self.dim)), there.unsqueeze(1).expand(-1, self.slots))

@@ -10,7 +10,7 @@ from torch import nn
 
 from encoders.notes.words import NoteInputs, Words
 from fusion.component import Choice, Float
-from fusion.layers import masked_mean
+from fusion.layers import mean_and_top
 from fusion.tokens import Tokens, present
 
 
@@ -61,10 +61,6 @@ class NoteBag(nn.Module):
 
     def summarise(self, parts: Sequence[Tokens]) -> Tokens:
         """Mix means and maxima of words and pairs. Shape: Tokens (B, T, D) and (B, T - 1, D) -> Tokens (B, 1, D)."""
-        found = []
-        for values, real in parts:
-            top = values.masked_fill(~real.unsqueeze(-1), -1e4)
-            top = top.amax(1) if top.shape[1] else top.new_zeros(len(top), top.shape[2])
-            found += [masked_mean(values, real), top.masked_fill(~present(real).unsqueeze(-1), 0.0)]
+        found = [each for values, mask in parts for each in mean_and_top(values, mask)]
         there = present(parts[0].mask)
         return Tokens(self.mix(torch.cat(found, dim=-1)).unsqueeze(1), there.unsqueeze(1))
