@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -59,3 +61,13 @@ def peak_memory_mb(device: torch.device) -> float:
             if line.startswith("VmHWM:"):
                 return float(line.split()[1]) / 1024
     return float(psutil.Process().memory_info().rss) / 2**20
+
+
+def release_memory(device: torch.device) -> None:
+    """Give memory that is no longer used back, as glibc and torch otherwise keep what the largest trial needed."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)

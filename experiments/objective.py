@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
+from experiments.device import pick_device, release_memory
 from experiments.train import NotFinite, Stopped, train
 from experiments.workspace import open_store
 from fusion.component import UsageError
@@ -31,6 +32,8 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
         except (Pruned, TrialFailed):
             remove_checkpoint(checkpoint)
             raise
+        finally:
+            release_memory(pick_device())
         remove_checkpoint(checkpoint)
         return value
 
