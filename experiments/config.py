@@ -63,7 +63,11 @@ class DataConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """The training loop: AdamW with a linear warm-up, early stopping on the tuning split."""
+    """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
+
+    `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
+    together; without one the order hangs on a run's own seed.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 27
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -74,6 +78,7 @@ class TrainingConfig(Strict):
     patience: Annotated[int, Field(ge=1)] = 5
     metric: str | None = None
     deterministic: bool = True
+    batch_order: int | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unimodal_loss: Annotated[float, Field(ge=0)] = 0.0
