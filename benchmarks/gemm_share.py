@@ -53,7 +53,9 @@ def load(given: argparse.Namespace) -> tuple[FusionModel, Criterion, list[Batch]
     """Return the model and some batches of synthetic patients."""
     preprocess = {"codes": {"max_events": 128}, "notes": {"max_tokens": 128}, "images": {"size": 64, "max_images": 1}}
     data = {"folder": str(given.runs / "gemm-data"), "synthetic": {"patients": 1000}, "preprocess": preprocess}
-    config = parse_config({"name": "gemm", "runs": str(given.runs), "data": data, "model": {"encoders": {"codes": "bag"}}})
+    config = parse_config(
+        {"name": "gemm", "runs": str(given.runs), "data": data, "model": {"encoders": {"codes": "bag"}}}
+    )
     store, spec = open_store(config), architecture(given.dim, given.layers)
     plans = preparations(spec, preprocess)
     store.prepare(list(plans.values()))
@@ -95,7 +97,9 @@ def main() -> None:
         shares.append(counted[-1] / (time.process_time() - start))
     best = max(before, peak())
     reached = statistics.median(shares)
-    print(f"width {given.dim}, {given.layers} layers, batches of {given.batch_size}, one thread, torch {torch.__version__}")
+    print(
+        f"width {given.dim}, {given.layers} layers, batches of {given.batch_size}, one thread, torch {torch.__version__}"
+    )
     print(f"peak of matrix products: {best / 1e9:.1f} GFLOP/s; a step: {statistics.median(counted) / 1e9:.2f} GFLOP")
     print(f"training: {reached / 1e9:.1f} GFLOP/s, {reached / best:.0%} of the peak (wanted 20%)")
     if given.profile:
