@@ -1,8 +1,8 @@
 """Where a small trial's time goes, arithmetic and the rest: python benchmarks/trial_overhead.py.
 
-A worker runs trials of codes `bag` + notes `bag` + `early` with its database, checkpoints and reports. Processor seconds
-of each part are printed as shares of the whole, and those of an epoch, to be compared between two versions of the code on
-the same machine.
+A worker runs trials of codes `bag` + notes `bag` + `early` with its database, checkpoints and reports. Processor
+seconds of each part are printed as shares of the whole, and those of an epoch, to be compared between two versions of
+the code on the same machine.
 """
 
 from __future__ import annotations
