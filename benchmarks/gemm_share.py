@@ -98,8 +98,9 @@ def main() -> None:
     best = max(before, peak())
     reached = statistics.median(shares)
     print(
-        f"width {given.dim}, {given.layers} layers, batches of {given.batch_size}, one thread, "
-        f"torch {torch.__version__}"
+        print(
+            f"width {given.dim}, {given.layers} layers, batch {given.batch_size}, torch {torch.__version__}, one thread"
+        )
     )
     print(f"peak of matrix products: {best / 1e9:.1f} GFLOP/s; a step: {statistics.median(counted) / 1e9:.2f} GFLOP")
     print(f"training: {reached / 1e9:.1f} GFLOP/s, {reached / best:.0%} of the peak (wanted 20%)")

@@ -1,10 +1,10 @@
 """Trials per machine-hour against PyHealth, a peer and no dependency: python benchmarks/pyhealth_peer.py.
 
-    python benchmarks/pyhealth_peer.py --install python3.12   # once: PyHealth 2.1.0 in an environment of its own
-    python benchmarks/pyhealth_peer.py --histories unequal    # transformers over codes and notes
-    python benchmarks/pyhealth_peer.py --model bag            # bags of codes and of notes
+    python benchmarks/pyhealth_peer.py --install python3.12    # once: PyHealth 2.1.0 in an environment of its own
+    python benchmarks/pyhealth_peer.py --histories unequal     # transformers over codes and notes
+    python benchmarks/pyhealth_peer.py --model bag             # bags of codes and of notes
 
-Both train the same model on the same tokens of the same synthetic patients, with equal width, batches, epochs,
+Both train the same kind of model on the same tokens of the same synthetic patients, with equal width, batches, epochs,
 optimizer (AdamW), clipping and random settings, on one thread: PyHealth with its own dataset, loader and trainer,
 ehrfusion as a worker of a search does, with its storage and checkpoints. Counted is processor time, because a machine
 may have other work; wall time stands beside it. Data are prepared before the clock starts on both sides.
@@ -14,9 +14,10 @@ may have other work; wall time stands beside it. Data are prepared before the cl
    within the bootstrap interval of PyHealth's best, or be better.
 
 `--histories unequal` merges synthetic patients, as benchmarks/speed.py does, because real histories differ in length
-and padding is what they cost; `--storage disk` uses the dataset that PyHealth's `set_task` gives, in place of its
-faster one in memory. The operations of one training step are printed for both, so that one can see who does more; ours
-also reads values and times of codes, and is told which modality is missing.
+and padding is what they cost; `--storage disk` uses the kind of dataset that PyHealth's `set_task` gives, in place of
+its faster one in memory. The operations of one training step are printed for both, so that one can see who does more:
+transformers do about the same where lengths are equal, while our bags also read values, times, maxima and pairs of
+words, which PyHealth's do not.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ def install(python: str, where: Path) -> None:
 
 def make_study(given: argparse.Namespace, name: str, *, pruned: bool) -> StudyConfig:
     """Return the study of one side of the comparison; the settings drawn are the same in all."""
-    longest = 96 if given.histories == "equal" else 512
     notes: dict[str, Any] = {"dropout": 0.1}
     notes |= {"layers": 1, "heads": HEADS, "stride": 1} if given.model == "transformer" else {"pairs": 2048}
     codes: dict[str, Any] = {"dropout": 0.1}
@@ -75,7 +75,7 @@ def make_study(given: argparse.Namespace, name: str, *, pruned: bool) -> StudyCo
             "runs": str(given.runs),
             "data": {
                 "folder": str(given.runs / f"peer-{given.histories}-{given.patients}"),
-                "preprocess": {"codes": {"max_events": longest}, "notes": {"max_tokens": longest}},
+                "preprocess": {"codes": {"max_events": given.longest}, "notes": {"max_tokens": given.longest}},
             },
             "training": {
                 "epochs": given.epochs,
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--histories", choices=("equal", "unequal"), default="equal")
     parser.add_argument("--storage", choices=("memory", "disk"), default="memory")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    for name, value in (("patients", 2000), ("trials", 12), ("epochs", 27), ("dim", 64)):
+    for name, value in (("patients", 2000), ("trials", 12), ("epochs", 27), ("dim", 64), ("longest", 512)):
         parser.add_argument(f"--{name}", type=int, default=value)
     given = parser.parse_args()
     if given.install:

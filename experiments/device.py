@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import random
 from pathlib import Path
 from typing import Any
@@ -64,8 +63,7 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give memory that is no longer used back, as glibc and torch otherwise keep what the largest trial needed."""
-    gc.collect()
+    """Give memory that is no longer used back; glibc and torch would keep what the largest trial so far needed."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
