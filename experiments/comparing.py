@@ -24,6 +24,7 @@ from experiments.plots import forest_png
 from experiments.stacked import groups, train_seeds
 from experiments.train import NotFinite, selection_metric
 from experiments.whole import whole_file
+from experiments.work import Work, with_equal_work
 from experiments.workspace import code_fingerprint, git_commit, open_store
 from fusion import Architecture, UsageError
 
@@ -56,6 +57,11 @@ def compare_config(
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
+    works: dict[str, Work] = {}
+    if config.compare.equal == "flops":
+        strategies, works = with_equal_work(
+            strategies, subject.architecture, subject.training, store, config.data.preprocess
+        )
     count = seeds or config.compare.seeds
     shared = {"config": config.model_dump(mode="json"), "folder": str(folder / "predictions")}
     fresh = [_FRESH + seed for seed in range(count)]
@@ -66,7 +72,7 @@ def compare_config(
     ]
     done = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
     found = [each for job, one in zip(jobs, done, strict=True) for each in _by_seed(one, len(job["seeds"]))]
-    comparison = _compare(config, store, subject, strategies, found, count)
+    comparison = _compare(config, store, subject, strategies, found, count, works)
     _write(config, comparison, folder)
     return comparison, folder
 
@@ -147,6 +153,7 @@ def _compare(
     strategies: Mapping[str, Contender],
     found: Sequence[str | JobFailure],
     count: int,
+    works: Mapping[str, Work],
 ) -> Comparison:
     predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
     warnings = list(subject.remarks)
@@ -170,8 +177,12 @@ def _compare(
         metric=selection_metric(store.task, subject.training),
         resamples=config.compare.resamples,
         seed=config.seed,
-        about=_about(config, store, subject, count, warnings),
+        about=_about(config, store, subject, count, warnings) | ({"work": _work(works)} if works else {}),
     )
+
+
+def _work(works: Mapping[str, Work]) -> dict[str, dict[str, float]]:
+    return {name: {"flops": each.flops, "epochs": each.epochs} for name, each in works.items()}
 
 
 def _predictions(path: Path) -> np.ndarray[Any, Any]:

@@ -93,10 +93,14 @@ class TrainingConfig(Strict):
 
 
 class CompareConfig(Strict):
-    """How strategies are compared on the held-out split; without `fusions`, those of the study's space."""
+    """How strategies are compared on the held-out split; without `fusions`, those of the study's space.
+
+    With `equal: flops` every network may train as many operations as the best architecture does in its epochs.
+    """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
     controls: bool = True
+    equal: Literal["epochs", "flops"] = "epochs"
     seeds: Annotated[int, Field(ge=1)] = 3
     resamples: Annotated[int, Field(ge=100)] = 1000
 
