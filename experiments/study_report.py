@@ -18,10 +18,12 @@ from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.duplicates import is_duplicate
 from search.effects import component_effects
 from search.objectives import candidates, feasible, maximises, pareto, score_of
-from search.pruning import savings
+from search.pruning import BUDGET, PAUSED, last_attempts
 from search.space import Space
+from search.spending import savings
 from search.study import summary
 
 
@@ -62,7 +64,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
                 "budget": _budget(attributes.get("config", {}).get("search", {})),
                 "seed": str(attributes.get("config", {}).get("seed", "")),
                 "training": str(savings(trials)),
-                "candidates that were there before": str(sum("duplicate_of" in trial.user_attrs for trial in trials)),
+                "candidates that were there before": str(sum(map(is_duplicate, trials))),
             }
         ),
     ]
@@ -88,7 +90,8 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
 
 
 def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and feasible(trial)]
+    scored = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
+    complete = [trial for trial in scored if feasible(trial) and not is_duplicate(trial)]
     ranked = sorted(complete, key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
     rows = [
         [
@@ -217,6 +220,7 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
+    last = {each.number for each in last_attempts(trials).values()}
     return [
         [
             str(trial.number),
@@ -226,6 +230,8 @@ def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
         ]
         for trial in trials
         if trial.state in (TrialState.FAIL, TrialState.PRUNED)
+        and not is_duplicate(trial)
+        and (trial.user_attrs.get("pruned_by") not in (PAUSED, BUDGET) or trial.number in last)  # it went on later
     ]
 
 

@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fusion.component import UsageError, unknown
+from search.duplicates import is_duplicate
 
 LIMITS = "limits"
 """The user attribute of a trial that says by how much it is over each limit; at most 0 is within."""
@@ -34,8 +35,9 @@ def feasible(trial: FrozenTrial) -> bool:
 
 
 def candidates(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials within the limits, the best score first."""
-    complete = [each for each in study.get_trials(deepcopy=False) if each.state == TrialState.COMPLETE and each.values]
+    """Return the complete trials within the limits, the best score first; of duplicates, only the one that trained."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete = [each for each in trials if each.values and not is_duplicate(each)]
     sign = -1.0 if maximises(study) else 1.0
     return sorted(filter(feasible, complete), key=lambda each: sign * each.values[0])
 
