@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.objectives import feasible, score_of
+from search.objectives import is_candidate, score_of
 from search.study import summary
 
 
@@ -98,11 +98,8 @@ class LiveView:
 
 
 def best_trial(trials: Sequence[FrozenTrial], maximise: bool) -> FrozenTrial | None:
-    """Return the complete trial with the best score within the limits."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and feasible(trial)]
-    if not complete:
-        return None
-    return max(complete, key=lambda trial: trial.values[0] * (1 if maximise else -1))
+    """Return the trial with the best score of those that may be taken."""
+    return max(filter(is_candidate, trials), key=lambda trial: trial.values[0] * (1 if maximise else -1), default=None)
 
 
 def describe(trial: FrozenTrial) -> str:

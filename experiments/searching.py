@@ -240,6 +240,7 @@ def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
         tags={name: attributes[name] for name in names},
         params=config.search.model_dump(mode="json", exclude={"storage"}),
         config=attributes["config"],
+        objectives=attributes.get("objectives", ()),
         set_trial_attr=None,
     )
 

@@ -19,7 +19,7 @@ from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
 from search.effects import component_effects
-from search.objectives import candidates, feasible, maximises, pareto, score_of
+from search.objectives import candidates, feasible, is_candidate, maximises, pareto, score_of
 from search.pruning import savings
 from search.space import Space
 from search.study import summary
@@ -79,7 +79,7 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
             if trial.state == TrialState.COMPLETE
             else trial.user_attrs["history"][-1]["score"],
             "fusion": trial.user_attrs["architecture"]["fusion"]["name"],
-            "pruned": trial.state != TrialState.COMPLETE,
+            "pruned": trial.state != TrialState.COMPLETE or not feasible(trial),
         }
         for trial in trials
         if trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and trial.user_attrs.get("history"))
@@ -88,8 +88,7 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
 
 
 def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values and feasible(trial)]
-    ranked = sorted(complete, key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
+    ranked = sorted(filter(is_candidate, trials), key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
     rows = [
         [
             trial.number,

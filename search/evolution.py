@@ -13,6 +13,8 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.objectives import feasible
+
 _STEP = 0.2  # of a range, the spread of a mutated number
 
 
@@ -22,7 +24,7 @@ class EvolutionSampler(BaseSampler):
     Places are all choices of a candidate alike: an encoder, a fusion, a gene, a width, a training setting; what hangs
     on a changed choice is drawn anew. Old candidates leave the population whatever their score, so that a lucky one
     does not stay for ever. Pruned candidates take part with their last score. A number moves by a normal step, a choice
-    to another option. Several objectives compete by their first.
+    to another option. Several objectives compete by their first; what is over a limit has no offspring.
 
     Reference:
         Real et al., Regularized Evolution for Image Classifier Architecture Search, 2019; Xu, So, Dai, MUFASA:
@@ -101,6 +103,8 @@ class EvolutionSampler(BaseSampler):
 
 
 def _score(trial: FrozenTrial) -> float | None:
+    if not feasible(trial):
+        return None
     if trial.state == TrialState.COMPLETE and trial.values:
         return trial.values[0]
     reported = trial.intermediate_values
