@@ -49,7 +49,7 @@ def study_space(config: StudyConfig) -> Space:
         for value in ends(setting):
             _check_training(config.training, name, value)
     check_sampler(config.search.sampler, space)
-    check_objectives(config.search.objectives, config.search.limits, list(METRICS))
+    check_objectives(config.search.objectives, config.search.limits, list(METRICS), list(space.encoders))
     return space
 
 
