@@ -11,22 +11,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from encoders import ENCODERS
 from experiments.drawing import architecture_svg
+from experiments.front import front_files, front_parts
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
-from experiments.plots import front_png, importance_png, progress_png
+from experiments.plots import importance_png, progress_png
 from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
 from search.effects import component_effects
-from search.objectives import candidates, feasible, is_candidate, maximises, pareto, score_of
+from search.objectives import feasible, is_candidate, maximises, score_of
 from search.pruning import savings
 from search.space import Space
 from search.study import summary
 
 
 def study_report(study: optuna.Study, out: Path) -> Path:
-    """Write the page of a study and return where it is."""
+    """Write the page of a study, and its front beside it where there is one; return where the page is."""
     attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
     maximise = maximises(study)
     metric = str(attributes.get("metric", "score"))
@@ -37,7 +38,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
         "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
         _best(trials, metric, maximise),
-        *_front(study),
+        *front_parts(study),
         *_drawing(trials, maximise),
         "<h2>What mattered</h2>",
         *_mattered(study),
@@ -66,8 +67,10 @@ def study_report(study: optuna.Study, out: Path) -> Path:
             }
         ),
     ]
-    with whole_file(out) as temporary:
-        temporary.write_text(page(f"Study: {study.study_name}", counts or "no trials yet", parts), encoding="utf-8")
+    text = page(f"Study: {study.study_name}", counts or "no trials yet", parts)
+    for name, content in {out.name: text.encode(), **front_files(study)}.items():
+        with whole_file(out.with_name(name)) as temporary:
+            temporary.write_bytes(content)
     return out
 
 
@@ -101,22 +104,6 @@ def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
         for trial in ranked
     ]
     return table(["trial", f"tuning {metric_name(metric)}", "architecture", "training", "parameters", "seconds"], rows)
-
-
-def _front(study: optuna.Study) -> list[str]:
-    """Show the trials that no other beats in everything, where there are several objectives."""
-    names = study.user_attrs.get("objectives", ())
-    if len(names) < 2:
-        return []
-    front = pareto(study)
-    points = [(trial.values, trial in front) for trial in candidates(study)]
-    picture = image(front_png(points, names), "objectives against each other")
-    rows = [[str(trial.number), *(f"{value:.4g}" for value in trial.values), describe(trial)] for trial in front]
-    return [
-        f"<h2>Pareto front: {len(front)} trials that no other beats in everything</h2>",
-        picture,
-        table(["trial", *names, "architecture"], rows),
-    ]
 
 
 def _mattered(study: optuna.Study) -> list[str]:
