@@ -12,7 +12,7 @@ from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.costs import Judge
 from experiments.data.store import Store
-from experiments.device import pick_device
+from experiments.device import pick_device, release_memory
 from experiments.feeding import sources
 from experiments.studies import preparations_of, study_space
 from experiments.subgroups import Subgroups, subgroups
@@ -42,6 +42,8 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
         except (Pruned, TrialFailed):
             remove_checkpoint(checkpoint)
             raise
+        finally:
+            release_memory(pick_device())
         remove_checkpoint(checkpoint)
         return values
 
