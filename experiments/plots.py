@@ -183,7 +183,7 @@ def importance_png(importance: dict[str, float]) -> bytes:
     axes = figure.add_subplot()
     axes.barh(range(len(names)), [importance[name] for name in names], color=COLOURS[0], height=0.65)
     axes.set_yticks(range(len(names)), names, **_STYLE)
-    axes.set_xlabel("share of the variation in score that it explains", **_STYLE)
+    axes.set_xlabel("share of what it took to be among the best", **_STYLE)
     return _png(figure, axes)
 
 

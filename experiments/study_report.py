@@ -18,12 +18,15 @@ from experiments.plots import importance_png, progress_png
 from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
-from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.analysis import component_scores, fusion_by_encoder, never_together, never_tried
 from search.effects import component_effects
+from search.importance import importance, variance_shares
 from search.objectives import feasible, is_candidate, maximises, score_of
 from search.pruning import savings
 from search.space import Space
 from search.study import summary
+
+_PAIRS_SHOWN = 24
 
 
 def study_report(study: optuna.Study, out: Path) -> Path:
@@ -110,7 +113,14 @@ def _mattered(study: optuna.Study) -> list[str]:
     found = importance(study)
     if not found:
         return ["<p>Too few finished trials to say.</p>"]
-    return [image(importance_png(found), "importance of each choice")]
+    whole = variance_shares(study)
+    rows = [[name, f"{share:.0%}", f"{whole[name]:.0%}" if name in whole else ""] for name, share in found.items()]
+    return [
+        image(importance_png(found), "importance of each choice"),
+        "<p>What it took to be among the best (PED-ANOVA, drawn above), and the share of the variation over the whole "
+        "space (fANOVA; only for choices that every trial made):</p>",
+        table(["choice", "to be among the best", "over the whole space"], rows[:20]),
+    ]
 
 
 def _effects(trials: Sequence[FrozenTrial], metric: str) -> list[str]:
@@ -198,8 +208,14 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
         return []
     from experiments.studies import SEARCHED
 
-    left = never_tried(Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED), trials)
-    return [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []
+    space = Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED)
+    left, (apart, pairs) = never_tried(space, trials), never_together(space, trials)
+    found = [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []
+    if apart:
+        some = ", ".join(f"{fusion} with {encoder}" for fusion, encoder in apart[:_PAIRS_SHOWN])
+        more = f", and {len(apart) - _PAIRS_SHOWN} more" if len(apart) > _PAIRS_SHOWN else ""
+        found.append(f"<p>Never tried together, {len(apart)} of {pairs} pairs: {some}{more}.</p>")
+    return found
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
