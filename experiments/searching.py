@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from experiments.config import StudyConfig
+from experiments.costs import check_for_task
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
@@ -94,6 +95,7 @@ def run_search(
     store = open_store(config, progress=live)
     store.prepare(preparations_of(space, config), progress=live)
     metric = selection_metric(store.task, config.training)
+    check_for_task(config.search.objectives, metric.name, store.task)
     attributes = study_attributes(config, space, store, metric.name)
     if config.tracking.enabled:
         connected(config)  # before anything is written that would wait for it
@@ -271,6 +273,7 @@ def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
         tags={name: attributes[name] for name in names},
         params=config.search.model_dump(mode="json", exclude={"storage"}),
         config=attributes["config"],
+        objectives=attributes.get("objectives", ()),
         set_trial_attr=None,
     )
 

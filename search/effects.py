@@ -44,6 +44,7 @@ def component_effects(trials: Sequence[FrozenTrial], seed: int = 0, resamples: i
         (score, _components(trial))
         for trial in trials
         if trial.state == TrialState.COMPLETE and (score := score_of(trial)) is not None and _components(trial)
+        if "duplicate_of" not in trial.user_attrs  # a copied score would count twice, and look certain
     ]
     if len(rows) < _LEAST:
         return []

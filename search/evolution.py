@@ -105,6 +105,8 @@ class EvolutionSampler(BaseSampler):
 
 
 def _score(trial: FrozenTrial) -> float | None:
+    if not feasible(trial):
+        return None
     if trial.state == TrialState.COMPLETE and trial.values:
         return trial.values[0]
     reported = trial.intermediate_values

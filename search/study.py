@@ -231,6 +231,7 @@ def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
         "data_fingerprint": "other data",
         "split_fingerprint": "other splits",
         "metric": "another metric",
+        "objectives": "other objectives",
         "settings": "other settings",
     }
     for name, what in words.items():
