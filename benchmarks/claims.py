@@ -162,7 +162,7 @@ def run(job: Mapping[str, Any]) -> float:
 
 
 def opened(settings: Mapping[str, Any], config: Config) -> Store:
-    """Open a side's patients; where they do not exist yet they are written, with causes weighed as the side says."""
+    """Open a side's patients; where they do not exist yet they are written, with other weights of causes if asked."""
     recipe = RECIPES[settings["recipe"]]
     changed = {settings["recipe"]: replace(recipe, weights={**recipe.weights, **settings.get("weights", {})})}
     with mock.patch.dict(RECIPES, changed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.plots import forest_png
-from experiments.train import selection_metric, train
+from experiments.stacked import groups, train_seeds
+from experiments.train import NotFinite, selection_metric
 from experiments.whole import whole_file
+from experiments.work import Work, with_equal_work
 from experiments.workspace import code_fingerprint, git_commit, open_store
 from fusion import Architecture, UsageError
 
@@ -55,47 +57,86 @@ def compare_config(
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
+    works: dict[str, Work] = {}
+    if config.compare.equal == "flops":
+        strategies, works = with_equal_work(
+            strategies, subject.architecture, subject.training, store, config.data.preprocess
+        )
     count = seeds or config.compare.seeds
     shared = {"config": config.model_dump(mode="json"), "folder": str(folder / "predictions")}
+    fresh = [_FRESH + seed for seed in range(count)]
     jobs = [
-        {**shared, "contender": _plain(each, subject.training), "seed": _FRESH + seed}
-        for each in strategies.values()
-        for seed in range(count)
+        {**shared, "contender": plain, "seeds": seeds}
+        for plain in (_plain(each, subject.training) for each in strategies.values())
+        for seeds in _together(plain, fresh)
     ]
-    found = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
-    comparison = _compare(config, store, subject, strategies, found, count)
+    done = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
+    found = [each for job, one in zip(jobs, done, strict=True) for each in _by_seed(one, len(job["seeds"]))]
+    comparison = _compare(config, store, subject, strategies, found, count, works)
     _write(config, comparison, folder)
     return comparison, folder
 
 
-def run_job(settings: Mapping[str, Any]) -> str:
-    """Train one contender with one seed, predict the held-out split and return the file with the predictions."""
+def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
+    """Train one contender with some seeds, predict the held-out split and return the files with the predictions.
+
+    Several seeds are trained together, so they must be those that `can_stack` allows.
+    """
     config = parse_config(settings["config"])
     store = open_store(config)
-    key = json.dumps([settings["contender"], settings["seed"], config.data.preprocess], sort_keys=True)
+    paths = {seed: _path(settings, seed, config, store) for seed in settings["seeds"]}
+    missing = [seed for seed, path in paths.items() if not path.is_file()]
+    failures: dict[int, JobFailure] = {}
+    if missing:
+        for seed, found in zip(missing, _train(settings["contender"], store, missing, config), strict=True):
+            if isinstance(found, NotFinite):
+                failures[seed] = JobFailure(f"NotFinite: {found}")
+                continue
+            with whole_file(paths[seed]) as temporary:
+                np.savez(temporary, **found)
+    return [failures.get(seed, str(path)) for seed, path in paths.items()]
+
+
+def _path(settings: Mapping[str, Any], seed: int, config: Config, store: Store) -> Path:
+    """Return where the predictions of a contender and a seed belong; its name says what they depend on."""
+    key = json.dumps([settings["contender"], seed, config.data.preprocess], sort_keys=True)
     parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
-    path = Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
-    if path.is_file():
-        return str(path)
-    training, seed = TrainingConfig.model_validate(settings["contender"]["training"]), settings["seed"]
-    control = settings["contender"]["control"]
-    if control is not None:
-        fit = CONTROLS[control](store, selection_metric(store.task, training), seed)
-        found: dict[str, Any] = {"predictions": fit.predictions, "trees": fit.trees}
-        found |= {"tuning": fit.score, "seconds": fit.seconds}
-    else:
-        found = _train(Architecture.from_dict(settings["contender"]["architecture"]), store, training, seed, config)
-    with whole_file(path) as temporary:
-        np.savez(temporary, **found)
-    return str(path)
+    return Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
 
 
 def _train(
-    architecture: Architecture, store: Store, training: TrainingConfig, seed: int, config: Config
-) -> dict[str, Any]:
-    fit = train(architecture, store, training, seed, preprocess=config.data.preprocess)
-    found = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
-    return {"predictions": found, "tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+    contender: Mapping[str, Any], store: Store, seeds: Sequence[int], config: Config
+) -> Iterator[dict[str, Any] | NotFinite]:
+    """Train a contender and yield what each seed came to."""
+    training = TrainingConfig.model_validate(contender["training"])
+    if contender["control"] is not None:
+        for seed in seeds:
+            control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed)
+            found = {"predictions": control.predictions, "trees": control.trees}
+            yield {**found, "tuning": control.score, "seconds": control.seconds}
+        return
+    architecture = Architecture.from_dict(contender["architecture"])
+    for fit in train_seeds(architecture, store, training, seeds, preprocess=config.data.preprocess):
+        if isinstance(fit, NotFinite):
+            yield fit
+            continue
+        predictions = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
+        numbers = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+        yield {"predictions": predictions, **numbers}
+
+
+def _together(contender: Mapping[str, Any], seeds: Sequence[int]) -> list[list[int]]:
+    """Group seeds into jobs: all in one where they can be trained together, one each otherwise."""
+    if contender["control"] is None:
+        architecture = Architecture.from_dict(contender["architecture"])
+        training = TrainingConfig.model_validate(contender["training"])
+        return groups(architecture, training, seeds)
+    return [[seed] for seed in seeds]
+
+
+def _by_seed(found: list[str | JobFailure] | JobFailure, seeds: int) -> Sequence[str | JobFailure]:
+    """Return what a job gave, seed by seed; all seeds of a job fail together."""
+    return [found] * seeds if isinstance(found, JobFailure) else found
 
 
 def _plain(contender: Contender, training: TrainingConfig) -> dict[str, Any]:
@@ -112,6 +153,7 @@ def _compare(
     strategies: Mapping[str, Contender],
     found: Sequence[str | JobFailure],
     count: int,
+    works: Mapping[str, Work],
 ) -> Comparison:
     predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
     warnings = list(subject.remarks)
@@ -135,8 +177,12 @@ def _compare(
         metric=selection_metric(store.task, subject.training),
         resamples=config.compare.resamples,
         seed=config.seed,
-        about=_about(config, store, subject, count, warnings),
+        about=_about(config, store, subject, count, warnings) | ({"work": _work(works)} if works else {}),
     )
+
+
+def _work(works: Mapping[str, Work]) -> dict[str, dict[str, float]]:
+    return {name: {"flops": each.flops, "epochs": each.epochs} for name, each in works.items()}
 
 
 def _predictions(path: Path) -> np.ndarray[Any, Any]:

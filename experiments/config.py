@@ -63,7 +63,11 @@ class DataConfig(Strict):
 
 
 class TrainingConfig(Strict):
-    """The training loop: AdamW with a linear warm-up, early stopping on the tuning split."""
+    """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
+
+    `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
+    together; without one the order hangs on a run's own seed.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 27
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -74,6 +78,7 @@ class TrainingConfig(Strict):
     patience: Annotated[int, Field(ge=1)] = 5
     metric: str | None = None
     deterministic: bool = True
+    batch_order: int | None = None
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unimodal_loss: Annotated[float, Field(ge=0)] = 0.0
@@ -88,10 +93,14 @@ class TrainingConfig(Strict):
 
 
 class CompareConfig(Strict):
-    """How strategies are compared on the held-out split; without `fusions`, those of the study's space."""
+    """How strategies are compared on the held-out split; without `fusions`, those of the study's space.
+
+    With `equal: flops` every network may train as many operations as the best architecture does in its epochs.
+    """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
     controls: bool = True
+    equal: Literal["epochs", "flops"] = "epochs"
     seeds: Annotated[int, Field(ge=1)] = 3
     resamples: Annotated[int, Field(ge=100)] = 1000
 

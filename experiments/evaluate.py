@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from encoders.preprocessor import Preparation
 from experiments.data.batches import iterate_batches
@@ -37,23 +38,32 @@ def predict_rows(
 
 @torch.no_grad()
 def predict_sources(
-    model: FusionModel,
+    model: nn.Module,
     feeds: Mapping[str, Any],
     store: Store,
     rows: NDArray[np.int64],
     device: torch.device,
     batch_size: int = 256,
+    *,
+    stacked: Sequence[int] = (),
 ) -> NDArray[np.float32]:
-    """Predict rows from open sources; the model comes back in the mode it had."""
+    """Predict rows from open sources; the model comes back in the mode it had.
+
+    Args:
+        stacked: the number of models, where the model is several in one (see `fusion.stacked`).
+
+    Shape:
+        rows (N,) -> (N, K), or (models, N, K).
+    """
     training = model.training
     model.eval()
-    found = np.empty((len(rows), store.task.outputs), np.float32)
+    found = np.empty((*stacked, len(rows), store.task.outputs), np.float32)
     place = np.full(len(store.cohort.subject_ids), -1, np.int64)
     place[rows] = np.arange(len(rows))
     for batch in iterate_batches(feeds, store.cohort.targets, rows, batch_size, shuffle=None):
         with precision(device):
             logits = model(move(batch.inputs, device))
-        found[place[batch.rows.numpy()]] = activate(store.task, logits).cpu().numpy()
+        found[..., place[batch.rows.numpy()], :] = activate(store.task, logits).cpu().numpy()
     model.train(training)
     return found
 

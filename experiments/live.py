@@ -10,8 +10,7 @@ from typing import Any, Self
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.duplicates import is_duplicate
-from search.objectives import feasible, score_of
+from search.objectives import is_candidate, score_of
 from search.spending import trained_epochs
 from search.study import finished, summary
 
@@ -112,12 +111,8 @@ class LiveView:
 
 
 def best_trial(trials: Sequence[FrozenTrial], maximise: bool) -> FrozenTrial | None:
-    """Return the complete trial with the best score within the limits."""
-    scored = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
-    complete = [trial for trial in scored if feasible(trial) and not is_duplicate(trial)]
-    if not complete:
-        return None
-    return max(complete, key=lambda trial: trial.values[0] * (1 if maximise else -1))
+    """Return the trial with the best score of those that may be taken."""
+    return max(filter(is_candidate, trials), key=lambda trial: trial.values[0] * (1 if maximise else -1), default=None)
 
 
 def describe(trial: FrozenTrial) -> str:

@@ -93,6 +93,7 @@ class Run:
         if self.strategies.blend is not None:
             self.learned, self.kept_back = keep_back(self.learned, seed)
         self.optimizer = make_optimizer(model, self.strategies, training, device)
+        self.trained = [each for owner in (model, self.strategies) for each in owner.parameters() if each.requires_grad]
         self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
         self.companion: Companion | None = None
         self.shares: Shares | None = None
@@ -139,7 +140,7 @@ class Run:
             NotFinite: the loss became NaN or infinite.
             Stopped: `should_stop` said so.
         """
-        torch.manual_seed(_mix(self.seed, self.state.epoch))  # a resumed epoch draws what it would have drawn
+        torch.manual_seed(self.epoch_seed())
         self.look()
         self.model.train()
         self.strategies.train()
@@ -157,7 +158,8 @@ class Run:
                     f"the loss is {float(sums['train_loss'])} in epoch {self.state.epoch + 1}, step {step + 1}"
                 )
         self.strategies.end_epoch()
-        self.average.after_epoch(self.state.epoch + 1, trainable_state(self.model))
+        if self.average.kind == "swa":
+            self.average.after_epoch(self.state.epoch + 1, trainable_state(self.model))
         means = {name: float(total) / max(1, seen) for name, total in sums.items()}
         if not math.isfinite(means["train_loss"]):
             raise NotFinite(f"the loss is {means['train_loss']} in epoch {self.state.epoch + 1}")
@@ -174,16 +176,21 @@ class Run:
         total = torch.stack(list(found.losses.values())).sum()
         total.backward()
         set_pace(self.optimizer, self.strategies.adjust(dict(self.model.encoders.items()), found.confidence))
-        trained = [*self.model.parameters(), *self.strategies.parameters()]
-        nn.utils.clip_grad_norm_(trained, self.training.clip)
+        nn.utils.clip_grad_norm_(self.trained, self.training.clip)
         self.optimizer.step()
-        self.average.after_step(trainable_state(self.model))
+        if self.average.kind == "ema":
+            self.average.after_step(trainable_state(self.model))
         several = found.losses if len(found.losses) > 1 else {}
         return {"train_loss": total.detach(), **{f"loss_{name}": each.detach() for name, each in several.items()}}
 
+    def epoch_seed(self) -> int:
+        """Seed the dice of an epoch, so that a resumed one draws what it would have drawn."""
+        return _mix(self.seed, self.state.epoch)
+
     def batches(self, rows: Rows, shuffle: bool = True) -> Iterator[Batch]:
-        """Yield batches of rows, in an order that hangs on seed and epoch only."""
-        order = _mix(self.seed, self.state.epoch) if shuffle else None
+        """Yield batches of rows, in an order that hangs on epoch and seed (the run's or `batch_order`) only."""
+        seed = self.seed if self.training.batch_order is None else self.training.batch_order
+        order = _mix(seed, self.state.epoch) if shuffle else None
         return iterate_batches(self.feeds, self.store.cohort.targets, rows, self.training.batch_size, shuffle=order)
 
     def look(self) -> None:
@@ -205,13 +212,16 @@ class Run:
         blend.update(*found)
 
     def tune(self) -> dict[str, float]:
-        """Score the tuning split.
+        """Score the tuning split."""
+        return self.judge(predict_sources(self.model, self.feeds, self.store, self.tuning, self.device))
+
+    def judge(self, found: NDArray[np.float32]) -> dict[str, float]:
+        """Score predictions (N, K) of the tuning split.
 
         Raises:
             NotFinite: the score is NaN or infinite.
         """
         task = self.store.task
-        found = predict_sources(self.model, self.feeds, self.store, self.tuning, self.device)
         metrics = score(task, self.store.cohort.targets[self.tuning], squeeze_outputs(task, found))
         value = metrics[self.metric.name]
         if not math.isfinite(value):

@@ -10,11 +10,12 @@ from typing import Any
 from encoders.preprocessor import Preparation
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
-from experiments.costs import Judge, subgroups
+from experiments.costs import Judge
 from experiments.data.store import Store
-from experiments.device import pick_device
+from experiments.device import pick_device, release_memory
 from experiments.feeding import sources
 from experiments.studies import preparations_of, study_shares, study_space
+from experiments.subgroups import Subgroups, subgroups
 from experiments.train import NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
 from fusion import FusionModel, UsageError
@@ -41,6 +42,8 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
         except (Pruned, TrialFailed):
             remove_checkpoint(checkpoint)
             raise
+        finally:
+            release_memory(pick_device())
         remove_checkpoint(checkpoint)
         return values
 
@@ -66,7 +69,7 @@ def make_judge(config: StudyConfig, store: Store) -> Judge:
     if "worst_subgroup" in search.objectives:
         for plan in preparations_of(study_space(config), config):
             plans.setdefault(plan.modality, plan)
-    groups = subgroups(store, list(plans.values()), search.subgroups) if plans else {}
+    groups = subgroups(store, list(plans.values()), search.subgroups) if plans else Subgroups({})
     metric = selection_metric(store.task, config.training).name
     return Judge(store, metric, (*search.objectives, *search.limits), groups, pick_device())
 
@@ -119,6 +122,8 @@ def _run(
         feeds = sources(fit.model, fit.preparations, store, ("tuning",), judge.device)
         costs |= judge.after(fit.model, feeds)
         trial.note(costs=costs)
+        if "worst_subgroup" in judge.wanted:
+            trial.note(subgroups=len(judge.groups.members), subgroups_left_out=judge.groups.left_out)
         trial.over(over_limits({"memory_mb": fit.peak_memory_mb}, config.search.limits))
     known = {**fit.history[fit.best_epoch - 1], **costs}
     return [fit.score, *(known[name] for name in config.search.objectives)]
@@ -131,6 +136,8 @@ def _check_limits(trial: TrialHandle, costs: Mapping[str, float], limits: Mappin
         Pruned: with the first limit it is over.
     """
     over = over_limits(costs, limits)
+    if over.get("memory_mb", 0.0) <= 0:
+        over.pop("memory_mb", None)  # what training needs at least; measured again afterwards
     trial.note(costs=dict(costs))
     trial.over(over)
     for name, share in over.items():

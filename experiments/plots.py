@@ -87,7 +87,7 @@ def table_png(rows: Sequence[str], columns: Sequence[str], values: Array, best: 
 
 
 def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) -> bytes:
-    """Draw the score of every trial by fusion and the best so far; pruned trials are hollow.
+    """Draw the score of every trial by fusion and the best so far; pruned ones and those over limits are hollow.
 
     Args:
         points: number, score, fusion and pruned of each trial, in order.
@@ -105,7 +105,7 @@ def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) 
                     s=34,
                     facecolors="none" if pruned else colour,
                     edgecolors=colour,
-                    label=fusion if not pruned else f"{fusion}, pruned",
+                    label=fusion if not pruned else f"{fusion}, cut",
                     zorder=3,
                 )
     best, line = None, []
@@ -183,7 +183,7 @@ def importance_png(importance: dict[str, float]) -> bytes:
     axes = figure.add_subplot()
     axes.barh(range(len(names)), [importance[name] for name in names], color=COLOURS[0], height=0.65)
     axes.set_yticks(range(len(names)), names, **_STYLE)
-    axes.set_xlabel("share of the variation in score that it explains", **_STYLE)
+    axes.set_xlabel("share of what it took to be among the best", **_STYLE)
     return _png(figure, axes)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from scipy import stats
 
 from experiments.config import StudyConfig, parse_config
@@ -26,7 +26,7 @@ from experiments.searching import run_search
 from experiments.studies import finalists, load_study
 from experiments.whole import whole_file
 from fusion import UsageError
-from search.objectives import score_of
+from search.objectives import is_candidate, score_of
 from search.pruning import root_of
 from search.spending import cost_of
 
@@ -226,7 +226,7 @@ def anytime(trials: Sequence[FrozenTrial], maximise: bool, attributes: Mapping[s
         epochs += cost_of(new)
         seconds += sum(float(entry.get("seconds", 0.0)) for entry in new)
         score = score_of(trial)
-        if trial.state == TrialState.COMPLETE and score is not None:
+        if is_candidate(trial) and score is not None:
             best = score if np.isnan(best) else better(best, score)
         rows.append((epochs, seconds, best))
     return Anytime(*np.array(rows, np.float64).T)

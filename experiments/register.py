@@ -23,8 +23,9 @@ from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
+from experiments.stacked import groups, train_seeds
 from experiments.studies import finalists, load_study
-from experiments.train import selection_metric, train
+from experiments.train import NotFinite, selection_metric
 from experiments.versions import package_versions
 from experiments.workspace import git_commit, open_store
 from fusion import Architecture, UsageError
@@ -129,20 +130,27 @@ def register_study(
     return Registration(name, registered.version, tuple(aliases), metric.name, retrained, winner, held_out, bundle)
 
 
-def retrain_job(settings: Mapping[str, Any]) -> tuple[float, str]:
-    """Train one candidate with one seed; return its tuning score and the folder of its bundle."""
+def retrain_job(settings: Mapping[str, Any]) -> list[tuple[float, str]]:
+    """Train one candidate with some seeds; return the tuning score and the folder of the bundle of each that finished.
+
+    Several seeds are trained together, so they must be those that `groups` put together.
+    """
     config = parse_config(settings["config"])
     store = open_store(config)
     candidate = Candidate.from_dict(settings["candidate"])
-    training = trial_training(config.training, candidate)
-    fit = train(candidate.architecture, store, training, settings["seed"], preprocess=config.data.preprocess)
-    fitted = {modality: store.preprocessor(plan) for modality, plan in fit.preparations.items()}
-    contract = _contract(config, store, fitted, training, settings["seed"], settings["name"])
-    folder = Path(settings["folder"])
-    save_bundle(
-        folder, fit.model, candidate.architecture, store.task, fitted, fit.preparations, contract, {}, overwrite=True
-    )
-    return fit.score, str(folder)
+    training, seeds = trial_training(config.training, candidate), list(settings["seeds"])
+    done = []
+    fits = train_seeds(candidate.architecture, store, training, seeds, preprocess=config.data.preprocess)
+    for seed, folder, fit in zip(seeds, settings["folders"], fits, strict=True):
+        if isinstance(fit, NotFinite):
+            continue
+        fitted = {modality: store.preprocessor(plan) for modality, plan in fit.preparations.items()}
+        contract = _contract(config, store, fitted, training, seed, settings["name"])
+        plans = fit.preparations
+        model, architecture = fit.model, candidate.architecture
+        save_bundle(Path(folder), model, architecture, store.task, fitted, plans, contract, {}, overwrite=True)
+        done.append((fit.score, folder))
+    return done
 
 
 def _retrain(
@@ -155,28 +163,27 @@ def _retrain(
 ) -> list[Retrained]:
     if not chosen:
         raise UsageError(f"study '{config.name}' has no finished trial; see: ehrfusion search {config.name} --status")
-    jobs = [
-        {
-            "config": config.model_dump(mode="json"),
-            "candidate": candidate.to_dict(),
-            "seed": _FRESH + seed,
-            "name": config.name,
-        }
-        | {"folder": str(config.folder / "register" / f"{candidate.key}-{seed}")}
-        for _, candidate in chosen
-        for seed in range(seeds)
-    ]
+    shared = {"config": config.model_dump(mode="json"), "name": config.name}
+    jobs, owners = [], []
+    for owner, (_, candidate) in enumerate(chosen):
+        training = trial_training(config.training, candidate)
+        for seeds_together in groups(candidate.architecture, training, range(seeds)):
+            folders = [str(config.folder / "register" / f"{candidate.key}-{seed}") for seed in seeds_together]
+            fresh = [_FRESH + seed for seed in seeds_together]
+            jobs.append({**shared, "candidate": candidate.to_dict(), "seeds": fresh, "folders": folders})
+            owners.append(owner)
     found = run_jobs(retrain_job, jobs, workers, "retraining", progress)
     retrained = []
     for i, (trial, candidate) in enumerate(chosen):
-        good = [each for each in found[i * seeds : (i + 1) * seeds] if not isinstance(each, JobFailure)]
+        mine = [each for each, owner in zip(found, owners, strict=True) if owner == i]
+        good = [one for each in mine if not isinstance(each, JobFailure) for one in each]
         if good:
-            scores, folders = zip(*good, strict=True)
-            retrained.append(Retrained(trial.number, candidate, scores, tuple(Path(each) for each in folders)))
+            scores, bundles = zip(*good, strict=True)
+            retrained.append(Retrained(trial.number, candidate, scores, tuple(Path(each) for each in bundles)))
     if second is not None and len(retrained) > 1:
         return _on_second_fold(second, retrained, seeds, workers, progress)
     if not retrained:
-        reasons = [each.reason for each in found if isinstance(each, JobFailure)]
+        reasons = [each.reason for each in found if isinstance(each, JobFailure)] or ["the loss is not finite"]
         raise UsageError(f"every retraining failed: {reasons[0]}")
     return retrained
 

@@ -88,6 +88,9 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
             }
         ),
     ]
+    if about.get("work"):
+        rows = [[name, f"{each['flops']:,.0f}", str(each["epochs"])] for name, each in about["work"].items()]
+        parts += ["<h2>Equal work</h2>", table(["strategy", "operations a patient", "epochs they buy"], rows)]
     return page(f"Comparison: {about.get('name', '')}", lead, parts)
 
 

@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from experiments.config import StudyConfig
+from experiments.costs import check_for_task
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
@@ -94,6 +95,7 @@ def run_search(
     store = open_store(config, progress=live)
     store.prepare(preparations_of(space, config), progress=live)
     metric = selection_metric(store.task, config.training)
+    check_for_task(config.search.objectives, metric.name, store.task)
     attributes = study_attributes(config, space, store, metric.name)
     if config.tracking.enabled:
         connected(config)  # before anything is written that would wait for it
@@ -169,15 +171,6 @@ def _supervise(
         continue_stopped(study)
     if config.search.trials is not None and not _unfinished(study):
         return "complete"
-    spec = WorkerSpec(
-        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study))),
-        objective="experiments.objective:make_objective",
-        space="experiments.studies:worker_space",
-        settings=config.model_dump(mode="json"),
-        slot=0,
-        log=str(config.folder / "workers" / "worker-0.log"),
-        driver=os.getpid(),
-    )
 
     def tick(trials: Sequence[FrozenTrial]) -> None:
         view.update(trials)
@@ -190,7 +183,7 @@ def _supervise(
     with view:
         ending = supervise(
             study,
-            LocalEngine(spec),
+            LocalEngine(_worker_spec(config, study)),
             workers,
             on_tick=tick,
             seconds=left,
@@ -199,6 +192,18 @@ def _supervise(
             promoting=promoting,
         )
     return "exhausted" if ending == "complete" and config.search.trials is None else ending
+
+
+def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
+    return WorkerSpec(
+        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study))),
+        objective="experiments.objective:make_objective",
+        space="experiments.studies:worker_space",
+        settings=config.model_dump(mode="json"),
+        slot=0,
+        log=str(config.folder / "workers" / "worker-0.log"),
+        driver=os.getpid(),
+    )
 
 
 def _unfinished(study: optuna.Study) -> bool:
@@ -271,6 +276,7 @@ def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
         tags={name: attributes[name] for name in names},
         params=config.search.model_dump(mode="json", exclude={"storage"}),
         config=attributes["config"],
+        objectives=attributes.get("objectives", ()),
         set_trial_attr=None,
     )
 

@@ -52,7 +52,7 @@ def study_space(config: StudyConfig) -> Space:
             _check_training(config.training, name, value)
     check_sampler(config.search.sampler, space)
     study_shares(config)
-    check_objectives(config.search.objectives, config.search.limits, list(METRICS))
+    check_objectives(config.search.objectives, config.search.limits, list(METRICS), list(space.encoders))
     return space
 
 

@@ -11,23 +11,28 @@ from optuna.trial import FrozenTrial, TrialState
 
 from encoders import ENCODERS
 from experiments.drawing import architecture_svg
+from experiments.front import front_files, front_parts
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
-from experiments.plots import front_png, importance_png, progress_png
+from experiments.plots import importance_png, progress_png
 from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
-from search.analysis import component_scores, fusion_by_encoder, importance, never_tried
+from search.analysis import component_scores, fusion_by_encoder, never_together, never_tried
 from search.duplicates import is_duplicate
-from search.objectives import candidates, feasible, maximises, pareto, score_of
+from search.effects import component_effects
+from search.importance import importance, variance_shares
+from search.objectives import feasible, is_candidate, maximises, score_of
 from search.pruning import BUDGET, PAUSED, last_attempts
 from search.space import Space
 from search.spending import savings
 from search.study import summary
 
+_PAIRS_SHOWN = 24
+
 
 def study_report(study: optuna.Study, out: Path) -> Path:
-    """Write the page of a study and return where it is."""
+    """Write the page of a study, and its front beside it where there is one; return where the page is."""
     attributes, trials = study.user_attrs, study.get_trials(deepcopy=False)
     maximise = maximises(study)
     metric = str(attributes.get("metric", "score"))
@@ -38,10 +43,11 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
         "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
         _best(trials, metric, maximise),
-        *_front(study),
+        *front_parts(study),
         *_drawing(trials, maximise),
         "<h2>What mattered</h2>",
         *_mattered(study),
+        *_effects(trials, metric),
         "<h2>Components</h2>",
         table(
             ["place", "component", "finished trials", f"mean {metric_name(metric)}", f"best {metric_name(metric)}"],
@@ -66,8 +72,10 @@ def study_report(study: optuna.Study, out: Path) -> Path:
             }
         ),
     ]
-    with whole_file(out) as temporary:
-        temporary.write_text(page(f"Study: {study.study_name}", counts or "no trials yet", parts), encoding="utf-8")
+    text = page(f"Study: {study.study_name}", counts or "no trials yet", parts)
+    for name, content in {out.name: text.encode(), **front_files(study)}.items():
+        with whole_file(out.with_name(name)) as temporary:
+            temporary.write_bytes(content)
     return out
 
 
@@ -79,7 +87,7 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
             if trial.state == TrialState.COMPLETE
             else trial.user_attrs["history"][-1]["score"],
             "fusion": trial.user_attrs["architecture"]["fusion"]["name"],
-            "pruned": trial.state != TrialState.COMPLETE,
+            "pruned": trial.state != TrialState.COMPLETE or not feasible(trial),
         }
         for trial in trials
         if trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and trial.user_attrs.get("history"))
@@ -88,9 +96,7 @@ def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> lis
 
 
 def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
-    scored = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
-    complete = [trial for trial in scored if feasible(trial) and not is_duplicate(trial)]
-    ranked = sorted(complete, key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
+    ranked = sorted(filter(is_candidate, trials), key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
     rows = [
         [
             trial.number,
@@ -105,27 +111,31 @@ def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
     return table(["trial", f"tuning {metric_name(metric)}", "architecture", "training", "parameters", "seconds"], rows)
 
 
-def _front(study: optuna.Study) -> list[str]:
-    """Show the trials that no other beats in everything, where there are several objectives."""
-    names = study.user_attrs.get("objectives", ())
-    if len(names) < 2:
-        return []
-    front = pareto(study)
-    points = [(trial.values, trial in front) for trial in candidates(study)]
-    picture = image(front_png(points, names), "objectives against each other")
-    rows = [[str(trial.number), *(f"{value:.4g}" for value in trial.values), describe(trial)] for trial in front]
-    return [
-        f"<h2>Pareto front: {len(front)} trials that no other beats in everything</h2>",
-        picture,
-        table(["trial", *names, "architecture"], rows),
-    ]
-
-
 def _mattered(study: optuna.Study) -> list[str]:
     found = importance(study)
     if not found:
         return ["<p>Too few finished trials to say.</p>"]
-    return [image(importance_png(found), "importance of each choice")]
+    whole = variance_shares(study)
+    rows = [[name, f"{share:.0%}", f"{whole[name]:.0%}" if name in whole else ""] for name, share in found.items()]
+    return [
+        image(importance_png(found), "importance of each choice"),
+        "<p>What it took to be among the best (PED-ANOVA, drawn above), and the share of the variation over the whole "
+        "space (fANOVA; only for choices that every trial made):</p>",
+        table(["choice", "to be among the best", "over the whole space"], rows[:20]),
+    ]
+
+
+def _effects(trials: Sequence[FrozenTrial], metric: str) -> list[str]:
+    """Show what each component moves the score by, with intervals."""
+    found = component_effects(trials)
+    if not found:
+        return []
+    rows = [
+        [each.place, each.component, str(each.trials), f"{each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f})"]
+        for each in found
+    ]
+    text = "By how much a component moves the score, with the other places held alike; intervals are over trials:"
+    return [f"<p>{text}</p>", table(["place", "component", "trials", f"effect on {metric_name(metric)}"], rows)]
 
 
 def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]]:
@@ -200,8 +210,14 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
         return []
     from experiments.studies import SEARCHED
 
-    left = never_tried(Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED), trials)
-    return [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []
+    space = Space.from_dict(config["space"], ENCODERS, FUSIONS, SEARCHED)
+    left, (apart, pairs) = never_tried(space, trials), never_together(space, trials)
+    found = [f"<p>Never tried: {', '.join(left)}.</p>"] if left else []
+    if apart:
+        some = ", ".join(f"{fusion} with {encoder}" for fusion, encoder in apart[:_PAIRS_SHOWN])
+        more = f", and {len(apart) - _PAIRS_SHOWN} more" if len(apart) > _PAIRS_SHOWN else ""
+        found.append(f"<p>Never tried together, {len(apart)} of {pairs} pairs: {some}{more}.</p>")
+    return found
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:

@@ -72,15 +72,20 @@ def train(
     run.shares = shares
     run.resume(checkpoint)
     run.loop(on_epoch, should_stop, checkpoint)
-    model.load_state_dict(run.state.best, strict=False)
+    return finished(run, plans)
+
+
+def finished(run: Run, plans: Mapping[str, Preparation]) -> Fit:
+    """Return what a run came to, its model with the weights of the best epoch."""
+    run.model.load_state_dict(run.state.best, strict=False)
     return Fit(
-        model=model.eval(),
+        model=run.model.eval(),
         preparations=plans,
         metric=run.metric.name,
         score=run.state.best_score * run.sign,
         best_epoch=run.state.best_epoch,
         history=run.state.history,
         seconds=run.state.seconds,
-        parameters=sum(each.numel() for each in model.parameters() if each.requires_grad),
-        peak_memory_mb=peak_memory_mb(device),
+        parameters=sum(each.numel() for each in run.model.parameters() if each.requires_grad),
+        peak_memory_mb=peak_memory_mb(run.device),
     )

@@ -92,16 +92,28 @@ class FusionModel(nn.Module):
         }
 
     def _encode_present(self, encoder: nn.Module, inputs: Any, has: Tensor) -> Tokens:
-        rows = has.nonzero().squeeze(1)
-        if len(rows) == len(has):
-            return clean(encoder(inputs))
+        rows, some = present_rows(inputs, has)
         if len(rows) == 0:
             nothing = self.head.weight.new_zeros(len(has), 1, self.dim)
             return Tokens(nothing, nothing.new_zeros(nothing.shape[:2], dtype=torch.bool))
-        found = clean(encoder(type(inputs)(*(part[rows] for part in inputs))))
-        values = found.values.new_zeros(len(has), *found.values.shape[1:])
-        mask = found.mask.new_zeros(len(has), found.mask.shape[1])
-        return Tokens(values.index_copy(0, rows, found.values), mask.index_copy(0, rows, found.mask))
+        return spread_rows(encoder(some), rows, len(has))
+
+
+def present_rows(inputs: Any, has: Tensor | None = None) -> tuple[Tensor, Any]:
+    """Return which rows have a modality, and their inputs only. Shape: Inputs (B, ...) -> (R,), Inputs (R, ...)."""
+    has = present(inputs.mask) if has is None else has
+    rows = has.nonzero().squeeze(1)
+    return rows, inputs if len(rows) == len(has) else type(inputs)(*(part[rows] for part in inputs))
+
+
+def spread_rows(tokens: Tokens, rows: Tensor, total: int) -> Tokens:
+    """Lay the tokens of some rows out among all, where the others are masked. Shape: (R, T, D), (R,) -> (B, T, D)."""
+    found = clean(tokens)
+    if len(rows) == total:
+        return found
+    values = found.values.new_zeros(total, *found.values.shape[1:])
+    mask = found.mask.new_zeros(total, found.mask.shape[1])
+    return Tokens(values.index_copy(0, rows, found.values), mask.index_copy(0, rows, found.mask))
 
 
 def drop_modalities(has: Tensor, probability: float) -> Tensor:

@@ -1,45 +1,17 @@
-"""What a study taught: which choices mattered, how components did, what was never tried."""
+"""What a study taught: how components did, alone and in pairs, and what was never tried."""
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import mean
 
-import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.duplicates import is_duplicate
-from search.objectives import maximises, score_of
+from search.objectives import score_of
+from search.settings import NONE
 from search.space import Space
-
-_ENOUGH = 8
-
-
-def importance(study: optuna.Study) -> dict[str, float]:
-    """Return how much of the variation in score each choice explains (PED-ANOVA); empty for too few trials.
-
-    Reference:
-        Watanabe, Bansal, Hutter, PED-ANOVA: Efficiently Quantifying Hyperparameter Importance, 2023.
-    """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < _ENOUGH or len({score_of(trial) for trial in complete}) < 2:
-        return {}
-    shared = set.intersection(*(set(trial.params) for trial in complete))
-    varied = [name for name in sorted(shared) if len({trial.params[name] for trial in complete}) > 1]
-    if not varied:
-        return {}
-    sign = -1.0 if maximises(study) else 1.0  # the evaluator asks what makes its target low
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it says so each time
-        found = optuna.importance.get_param_importances(
-            study,
-            evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-            params=varied,
-            target=lambda trial: sign * trial.values[0],
-        )
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tuple[str, str, int, float, float]]:
@@ -77,12 +49,28 @@ def fusion_by_encoder(trials: Sequence[FrozenTrial], maximise: bool) -> dict[tup
 
 def never_tried(space: Space, trials: Sequence[FrozenTrial]) -> list[str]:
     """Return the components of a space that no trial has used."""
-    used = set()
+    used = {name for fusion, encoders in _used(space, trials) for name in (f"fusion {fusion}", *encoders)}
+    return [*(f"fusion {name}" for name in space.fusion if f"fusion {name}" not in used), *(_places(space, used))]
+
+
+def never_together(space: Space, trials: Sequence[FrozenTrial]) -> tuple[list[tuple[str, str]], int]:
+    """Return the pairs of a fusion and an encoder that no trial has used together, and how many pairs there are."""
+    used = {(fusion, name) for fusion, encoders in _used(space, trials) for name in encoders}
+    every = [(fusion, name) for fusion in space.fusion for name in _places(space, set())]
+    return [pair for pair in every if pair not in used], len(every)
+
+
+def _places(space: Space, used: set[str]) -> list[str]:
+    names = [f"{modality} {name}" for modality, options in space.encoders.items() for name in options]
+    return [name for name in names if name not in used]
+
+
+def _used(space: Space, trials: Sequence[FrozenTrial]) -> list[tuple[str, list[str]]]:
+    """Return the fusion and the encoders of every trial that chose some; a modality left out is an encoder too."""
+    found = []
     for trial in trials:
-        architecture = trial.user_attrs.get("architecture") or {"encoders": {}, "fusion": {"name": ""}}
-        used.add(f"fusion {architecture['fusion']['name']}")
-        for modality in space.encoders:
-            used.add(f"{modality} {architecture['encoders'].get(modality, {'name': 'none'})['name']}")
-    every = [f"fusion {name}" for name in space.fusion]
-    every += [f"{modality} {name}" for modality, options in space.encoders.items() for name in options]
-    return [name for name in every if name not in used]
+        architecture = trial.user_attrs.get("architecture")
+        if architecture:
+            names = {place: architecture["encoders"].get(place, {"name": NONE})["name"] for place in space.encoders}
+            found.append((str(architecture["fusion"]["name"]), [f"{place} {name}" for place, name in names.items()]))
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -11,12 +13,26 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fusion.component import UsageError, unknown
-from search.duplicates import is_duplicate
+from search.duplicates import DUPLICATE_OF, is_duplicate
 
 LIMITS = "limits"
 """The user attribute of a trial that says by how much it is over each limit; at most 0 is within."""
 RULES = ("best", "knee", "smallest")
 _TOLERANCE = 0.01  # of the best score, that `smallest` gives away for fewer parameters
+
+
+class Noted(Protocol):
+    """What is read of a trial to tell whether it may be taken; `optuna.trial.FrozenTrial` has all of it."""
+
+    state: Any
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """What its worker noted."""
+
+    @property
+    def values(self) -> Sequence[float] | None:
+        """The objectives of a completed trial."""
 
 
 def score_of(trial: FrozenTrial) -> float | None:
@@ -29,7 +45,7 @@ def maximises(study: optuna.Study) -> bool:
     return study.directions[0] == StudyDirection.MAXIMIZE
 
 
-def feasible(trial: FrozenTrial) -> bool:
+def feasible(trial: Noted) -> bool:
     """Tell whether a trial keeps within all limits that were measured of it."""
     return all(over <= 0 for over in trial.user_attrs.get(LIMITS, ()))
 
@@ -48,12 +64,16 @@ def judged(study: optuna.Study) -> list[FrozenTrial]:
     return [each for each in trials if feasible(each) and not is_duplicate(each) and not np.isnan(last_score(each))]
 
 
+def is_candidate(trial: Noted) -> bool:
+    """Tell whether a trial may be taken: complete, within the limits, and no copy, of which nothing was measured."""
+    complete = trial.state == TrialState.COMPLETE and bool(trial.values)
+    return complete and feasible(trial) and DUPLICATE_OF not in trial.user_attrs
+
+
 def candidates(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the complete trials within the limits, the best score first; of duplicates, only the one that trained."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete = [each for each in trials if each.values and not is_duplicate(each)]
+    """Return the trials that may be taken, the best score first."""
     sign = -1.0 if maximises(study) else 1.0
-    return sorted(filter(feasible, complete), key=lambda each: sign * each.values[0])
+    return sorted(filter(is_candidate, study.get_trials(deepcopy=False)), key=lambda each: sign * float(each.values[0]))
 
 
 def pareto(study: optuna.Study) -> list[FrozenTrial]:
@@ -84,6 +104,7 @@ def picked(study: optuna.Study, names: Sequence[str], rule: str) -> list[FrozenT
     Raises:
         UsageError: no such rule or name, or no trial is left.
     """
+    conditions = [] if rule in RULES else [Condition.read(part.strip()) for part in rule.split(",")]
     found = candidates(study)
     if rule == "knee":
         front = pareto(study)
@@ -94,8 +115,12 @@ def picked(study: optuna.Study, names: Sequence[str], rule: str) -> list[FrozenT
     elif rule == "smallest":
         near = [each for each in found if abs(each.values[0] - found[0].values[0]) <= _TOLERANCE]
         found = sorted(near, key=lambda each: float(each.user_attrs.get("parameters", np.inf)))
-    elif rule != "best":
-        found = [each for each in found if all(_holds(each, names, part.strip()) for part in rule.split(","))]
+    elif conditions:
+        known = {name for each in found for name in measured(each, names)}
+        for each in conditions if found else ():
+            if each.name not in known:
+                raise unknown("measure", each.name, known, "--pick")
+        found = [each for each in found if all(_holds(measured(each, names), part) for part in conditions)]
     if not found:
         raise UsageError(f"no finished trial is left by the rule '{rule}'")
     return found
@@ -108,15 +133,34 @@ def measured(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
     return {**known, **costs, **dict(zip(names, trial.values or (), strict=False))}
 
 
-def _holds(trial: FrozenTrial, names: Sequence[str], condition: str) -> bool:
-    found = re.fullmatch(r"(\w+)\s*(<=|>=)\s*([-+.\deE]+)", condition)
-    if found is None:
-        raise unknown("rule", condition, (*RULES, "NAME<=VALUE", "NAME>=VALUE"), "--pick")
-    name, sign, limit = found.groups()
-    values = measured(trial, names)
-    if name not in values:
-        raise unknown("measure", name, values, "--pick")
-    return values[name] <= float(limit) if sign == "<=" else values[name] >= float(limit)
+@dataclass(frozen=True)
+class Condition:
+    """A bound on something that was measured of a trial, such as `latency_ms<=5`."""
+
+    name: str
+    at_most: bool
+    bound: float
+
+    @classmethod
+    def read(cls, text: str) -> Condition:
+        """Read a condition as it is written.
+
+        Raises:
+            UsageError: it is neither a condition nor the name of a rule.
+        """
+        number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+        found = re.fullmatch(rf"(\w+)\s*(<=|>=)\s*({number})", text)
+        if found is None:
+            raise unknown("rule", text, (*RULES, "NAME<=VALUE", "NAME>=VALUE"), "--pick")
+        return cls(found[1], found[2] == "<=", float(found[3]))
+
+
+def _holds(values: Mapping[str, float], condition: Condition) -> bool:
+    """Tell whether a condition holds; it does not where nothing was measured."""
+    value = values.get(condition.name)
+    if value is None:
+        return False
+    return value <= condition.bound if condition.at_most else value >= condition.bound
 
 
 def _losses(study: optuna.Study, trials: Sequence[FrozenTrial]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

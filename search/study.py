@@ -172,12 +172,7 @@ def _run_trial(
     if twin is not None:
         return record_duplicate(study, trial, twin, tickets=spec.trials is not None)
     try:
-        found = objective(candidate, handle)
-        values = [found] if isinstance(found, float | int) else list(found)
-        for value in values:
-            if not math.isfinite(value):
-                raise TrialFailed(f"the score is {value}" if value is values[0] else f"an objective is {value}")
-        return values
+        return _finite(objective(candidate, handle))
     except Pruned as why:
         raise optuna.TrialPruned(str(why)) from None
     except Interrupted:
@@ -193,6 +188,14 @@ def _run_trial(
     except Exception as error:
         handle.note(failure=failure_text(error))
         raise
+
+
+def _finite(found: float | Sequence[float]) -> Sequence[float]:
+    values = [found] if isinstance(found, float | int) else list(found)
+    for value in values:
+        if not math.isfinite(value):
+            raise TrialFailed(f"the score is {value}" if value is values[0] else f"an objective is {value}")
+    return values
 
 
 def failure_text(error: BaseException) -> str:
@@ -231,6 +234,7 @@ def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
         "data_fingerprint": "other data",
         "split_fingerprint": "other splits",
         "metric": "another metric",
+        "objectives": "other objectives",
         "settings": "other settings",
     }
     for name, what in words.items():

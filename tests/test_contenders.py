@@ -129,7 +129,7 @@ def test_a_comparison_runs_writes_everything_and_does_nothing_twice(
     def train_again(*_: Any, **__: Any) -> None:
         raise AssertionError("a run that was done before was trained again")
 
-    monkeypatch.setattr(comparing, "train", train_again)
+    monkeypatch.setattr(comparing, "train_seeds", train_again)
     monkeypatch.setattr(comparing, "CONTROLS", {"boosted_counts": train_again})
     again, _ = compare_config(tiny, progress=False)
     assert again.to_json() == found.to_json()

@@ -12,11 +12,12 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from experiments.config import StudyConfig, parse_config
-from experiments.costs import check_objectives, higher_is_better, subgroups
+from experiments.costs import check_objectives, higher_is_better
 from experiments.metrics import METRICS
 from experiments.objective import make_judge
 from experiments.searching import run_search, study_status
 from experiments.studies import finalists, load_study, preparations_of, study_space
+from experiments.subgroups import subgroups
 from experiments.workspace import open_store
 from fusion import UsageError
 from search.objectives import candidates, over_limits, pareto, picked
@@ -177,9 +178,9 @@ def test_groups_by_records_and_codes(small_folder: Path, tmp_path: Path) -> None
     store.prepare(list(plans.values()))
     codes = pl.read_parquet(store.dataset.shards[0])["code"]
     sexes = sorted({each for each in codes.to_list() if each.startswith("GENDER//")})
-    found = subgroups(store, list(plans.values()), ["GENDER//"])
+    found = subgroups(store, list(plans.values()), ["GENDER//"]).members
     rows = store.cohort.rows("tuning")
     assert all(len(here) == len(rows) and here.sum() >= 20 for here in found.values())
     assert sexes, "the synthetic patients have a sex"
     judge = make_judge(study_config, store)
-    assert set(judge.groups) == {name for name in found if name.startswith("has ")}
+    assert set(judge.groups.members) == {name for name in found if name.startswith("has ")}

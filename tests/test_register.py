@@ -171,7 +171,7 @@ def test_retraining_is_the_same_again(config: StudyConfig, registration: Registr
     winner = registration.winner
     settings = {"config": config.model_dump(mode="json"), "candidate": winner.candidate.to_dict(), "name": "small"}
     seed = load_bundle(winner.bundles[0]).contract["seed"]
-    score, folder = retrain_job({**settings, "seed": seed, "folder": str(tmp_path / "again")})
+    [(score, folder)] = retrain_job({**settings, "seeds": [seed], "folders": [str(tmp_path / "again")]})
     assert score == winner.scores[0]
     first, again = load_bundle(winner.bundles[0]).model, load_bundle(Path(folder)).model
     assert all(weight.equal(again.state_dict()[name]) for name, weight in first.state_dict().items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from toy_trials import (
 from experiments import engine as engine_module
 from experiments.engine import _restart, supervise
 from experiments.live import LiveView
+from experiments.loop import Run
 from experiments.objective import make_objective
 from experiments.searching import run_search, study_status
 from experiments.studies import load_study, study_spec, worker_space
@@ -151,8 +153,17 @@ def second_is_worse(objective: Objective) -> Objective:
     return run_worse
 
 
-def test_a_promoted_trial_ends_like_one_that_was_never_paused(small_folder: Path, tmp_path: Path) -> None:
-    found = {}
+def test_a_promoted_trial_ends_like_one_that_was_never_paused(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, trained = {}, Counter[str]()
+    real_epoch = Run.epoch
+
+    def epoch(run: Run, should_stop: Any) -> dict[str, float]:
+        trained[pruner] += 1
+        return real_epoch(run, should_stop)
+
+    monkeypatch.setattr(Run, "epoch", epoch)
     for pruner in ("pausing", "halving"):
         search = {"trials": 2, "pruner": pruner, "first_rung": 2, "reduction": 2, "fractions": [0.5]}
         training = {"epochs": 4, "batch_size": 32, "patience": 9}
@@ -174,6 +185,7 @@ def test_a_promoted_trial_ends_like_one_that_was_never_paused(small_folder: Path
             assert rounds[1] == {"complete": 1, "pruned": 0, "failed": 0, "running": 0, "waiting": 0, "paused": 1}
     assert found["pausing"] == found["halving"]
     assert len(found["pausing"][2]) == 4
+    assert trained["pausing"] == 4 + 2, "no epoch of either trial was trained twice"
 
 
 class Fake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 from encoders.codes.embedding import EventEmbedding
 from encoders.codes.vocabulary import CodeInputs, CodeVocabulary
 from fusion.component import Float, Int
-from fusion.layers import masked_mean
+from fusion.layers import mean_and_top
 from fusion.tokens import Tokens, present
 
 
@@ -49,9 +50,15 @@ class CodeBag(nn.Module):
 
     def forward(self, inputs: CodeInputs) -> Tokens:
         """Summarise each patient's events."""
-        values = self.embed(inputs)
-        there = present(inputs.mask)
-        top = values.masked_fill(~inputs.mask.unsqueeze(-1), torch.finfo(values.dtype).min).amax(1)
-        top = top.masked_fill(~there.unsqueeze(-1), 0.0)
-        mixed = self.mix(torch.cat([masked_mean(values, inputs.mask), top], dim=-1))
+        return self.summarise(self.embedded(inputs))
+
+    def embedded(self, inputs: CodeInputs) -> list[Tokens]:
+        """Embed the events. Shape: CodeInputs (B, T) -> one Tokens (B, T, D)."""
+        return [Tokens(self.embed(inputs), inputs.mask)]
+
+    def summarise(self, parts: Sequence[Tokens]) -> Tokens:
+        """Mix mean and maximum of embedded events. Shape: one Tokens (B, T, D) -> Tokens (B, S, D)."""
+        ((values, mask),) = parts
+        there = present(mask)
+        mixed = self.mix(torch.cat(mean_and_top(values, mask), dim=-1))
         return Tokens(mixed.unflatten(-1, (self.slots, self.dim)), there.unsqueeze(1).expand(-1, self.slots))

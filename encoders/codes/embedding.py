@@ -32,5 +32,6 @@ class EventEmbedding(nn.Module):
         """Embed every event."""
         valued = (inputs.has_value & inputs.mask).unsqueeze(-1)
         values = inputs.values.unsqueeze(-1).masked_fill(~valued, 0.0)
-        worth = values * self.slope(inputs.codes) + values.abs() * self.bend(inputs.codes) + valued * self.valued
-        return self.code(inputs.codes) + worth + self.time(inputs.days, inputs.mask)
+        found = torch.addcmul(self.code(inputs.codes), values, self.slope(inputs.codes))
+        found = torch.addcmul(found, values.abs(), self.bend(inputs.codes))
+        return found + torch.addcmul(self.time(inputs.days, inputs.mask), valued.to(found.dtype), self.valued)

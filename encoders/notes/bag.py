@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 
 from encoders.notes.words import NoteInputs, Words
 from fusion.component import Choice, Float
-from fusion.layers import masked_mean
+from fusion.layers import mean_and_top
 from fusion.tokens import Tokens, present
 
 
@@ -49,13 +50,17 @@ class NoteBag(nn.Module):
 
     def forward(self, inputs: NoteInputs) -> Tokens:
         """Summarise each patient's notes."""
+        return self.summarise(self.embedded(inputs))
+
+    def embedded(self, inputs: NoteInputs) -> list[Tokens]:
+        """Embed words and pairs of words. Shape: NoteInputs (B, T) -> Tokens (B, T, D) and (B, T - 1, D)."""
         ids, mask = inputs.ids, inputs.mask
         # a multiplicative hash of the ordered pair; the constants are primes
         pair = self.words + (ids[:, :-1] * 1_000_003 + ids[:, 1:] * 7_919) % self.pairs
-        parts = []
-        for numbers, real in ((ids, mask), (pair, mask[:, :-1] & mask[:, 1:])):
-            values = self.embed(numbers)
-            top = values.masked_fill(~real.unsqueeze(-1), -1e4)
-            top = top.amax(1) if top.shape[1] else top.new_zeros(len(top), top.shape[2])
-            parts += [masked_mean(values, real), top.masked_fill(~present(real).unsqueeze(-1), 0.0)]
-        return Tokens(self.mix(torch.cat(parts, dim=-1)).unsqueeze(1), present(mask).unsqueeze(1))
+        return [Tokens(self.embed(ids), mask), Tokens(self.embed(pair), mask[:, :-1] & mask[:, 1:])]
+
+    def summarise(self, parts: Sequence[Tokens]) -> Tokens:
+        """Mix means and maxima of words and pairs. Shape: Tokens (B, T, D) and (B, T - 1, D) -> Tokens (B, 1, D)."""
+        found = [each for values, mask in parts for each in mean_and_top(values, mask)]
+        there = present(parts[0].mask)
+        return Tokens(self.mix(torch.cat(found, dim=-1)).unsqueeze(1), there.unsqueeze(1))

@@ -67,9 +67,10 @@ class Attempts:
         parent: str,
         tags: Mapping[str, Any],
         set_trial_attr: SetTrialAttr | None = None,
+        objectives: Sequence[str] = (),
     ) -> None:
         self.connection, self.study_key, self.parent = connection, study_key, parent
-        self.tags, self.set_trial_attr = tags, set_trial_attr
+        self.tags, self.set_trial_attr, self.objectives = tags, set_trial_attr, objectives
         self.children: dict[str, Attempt] = {}
         for run in find_runs(connection, "mlflow.parentRunId", parent):
             key, run_id, running = run.data.tags.get(TRIAL_KEY), run.info.run_id, run.info.status == "RUNNING"
@@ -203,8 +204,9 @@ class Attempts:
         end = milliseconds(trial.datetime_complete or trial.datetime_start)
         step = max(child.epochs or {0})
         finals = {name: _number(attributes[name], math.nan) for name in FINALS if name in attributes}
+        finals |= {name: _number(value, math.nan) for name, value in attributes.get("costs", {}).items()}
         for index, value in enumerate(trial.values or [] if state == "COMPLETE" else []):
-            finals["score" if index == 0 else f"score_{index}"] = value
+            finals[self._objective(index)] = value
         points = [Point(name, value, step, end) for name, value in finals.items()]
         reason = attributes.get(ENDINGS.get(state, ""))
         tags = {"state": state, **({ENDINGS[state]: reason} if reason else {})}
@@ -212,6 +214,11 @@ class Attempts:
         handed_back = state == "FAIL" and str(reason).lower().startswith(("interrupted", "preempted"))
         self.connection.client.set_terminated(child.run_id, "KILLED" if handed_back else STATUS[state], end)
         child.closed = True
+
+    def _objective(self, index: int) -> str:
+        if index == 0:
+            return "score"
+        return self.objectives[index] if index < len(self.objectives) else f"score_{index}"
 
     def _close_lost(self, keys: set[str]) -> None:
         """Close runs whose trial the storage no longer knows."""

@@ -21,6 +21,7 @@ from experiments.tracking.attempts import (
     plain,
 )
 from experiments.tracking.runs import Connection, Point, find_runs, flatten, log, patience, why
+from search.objectives import is_candidate
 
 
 class StudyTracker:
@@ -35,6 +36,7 @@ class StudyTracker:
         tags: what every run of the study carries (fingerprints, git_commit, metric).
         params: the study's settings as parameters of the parent run.
         config: the whole configuration, kept as `config.json`.
+        objectives: what the objectives are called, the score first.
         set_trial_attr: called with trial id, "mlflow.run_id" and the id of a new run.
         pause_seconds: how long a tracker that failed is left alone; doubles up to ten times as long.
     """
@@ -49,6 +51,7 @@ class StudyTracker:
         tags: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
+        objectives: Sequence[str] = (),
         set_trial_attr: SetTrialAttr | None = None,
         pause_seconds: float = 30.0,
     ) -> None:
@@ -57,6 +60,7 @@ class StudyTracker:
         commit = str((tags or {}).get("git_commit", "")).partition("+")[0]
         self.tags = {**(tags or {}), **({"mlflow.source.git.commit": commit} if commit else {})}
         self.params, self.config, self.set_trial_attr = dict(params or {}), config, set_trial_attr
+        self.objectives = tuple(objectives)
         self.problem: str | None = None
         self._attempts: Attempts | None = None
         self._counted, self._not_before = 0, 0.0
@@ -121,7 +125,7 @@ class StudyTracker:
             client.log_dict(parent, plain(self.config), "config.json")
         counted = client.get_metric_history(parent, "trials_finished")
         self._counted = max((metric.step for metric in counted), default=0)
-        return Attempts(self.connection, self.study_key, parent, self.tags, self.set_trial_attr)
+        return Attempts(self.connection, self.study_key, parent, self.tags, self.set_trial_attr, self.objectives)
 
     def _parent(self) -> Run | None:
         runs = find_runs(self.connection, STUDY_KEY, self.study_key)
@@ -143,8 +147,8 @@ class StudyTracker:
         names = {"COMPLETE": "trials_complete", "PRUNED": "trials_pruned", "FAIL": "trials_failed"}
         numbers = {name: float(states.count(state)) for state, name in names.items()}
         tags: dict[str, Any] = {}
-        scored = [(self.sign * trial.values[0], trial) for trial in ended if trial.values]
-        scored = [pair for pair in scored if math.isfinite(pair[0]) and pair[1].state.name == "COMPLETE"]
+        scored = [(self.sign * trial.values[0], trial) for trial in ended if trial.values and is_candidate(trial)]
+        scored = [pair for pair in scored if math.isfinite(pair[0])]
         if scored:
             value, best = max(scored, key=lambda pair: pair[0])
             numbers["best_score"] = self.sign * value
