@@ -58,6 +58,15 @@ class SearchConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _limits_are_learned(self) -> SearchConfig:
+        if self.limits and self.sampler in ("gp", "cmaes"):
+            raise ValueError(
+                f"sampler '{self.sampler}' does not learn from trials that a limit ended, and would propose them again "
+                "and again; take tpe, nsga2, nsga3 or evolution"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _several_are_not_pruned(self) -> SearchConfig:
         if self.objectives and self.pruner != "none":
             raise ValueError(f"several objectives cannot be pruned by one; write pruner: none (it is '{self.pruner}')")

@@ -28,7 +28,8 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
     - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm.
     - `evolution`: regularised evolution, one change at a time.
 
-    Where trials say by how much they are over limits, `tpe`, `gp` and the genetic ones prefer those within.
+    Of trials over limits, `tpe` learns to avoid them; `nsga2`, `nsga3` and `evolution` give them no offspring; `gp` and
+    `cmaes` do not see those that ended before they were trained, so they do not go with limits.
 
     Raises:
         UsageError: the sampler needs a package that is not installed.
