@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -21,11 +21,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.worker import WorkerSpec, lives, work, worker_id
 from search.attempts import fail_lost, promote, rescue
-from search.pruning import trained_epochs
+from search.spending import trained_epochs
 
 _UNSIGNED_SECONDS = 10.0  # a worker that has not signed its trial after this long died before it could
 _CRASHES_ALLOWED = 20
-Ending = Literal["complete", "interrupted", "budget", "crashes"]
+Ending = Literal["complete", "interrupted", "budget", "exhausted", "crashes"]
 
 
 class Engine(Protocol):
@@ -141,6 +141,7 @@ def supervise(
     seconds: float | None = None,
     epochs: int | None = None,
     on_spent: Callable[[float], None] | None = None,
+    promoting: AbstractContextManager[object] | None = None,
     poll_seconds: float = 0.5,
     grace_seconds: float = 60.0,
 ) -> Ending:
@@ -152,6 +153,7 @@ def supervise(
         seconds: what is left of a budget in seconds.
         epochs: a budget in epochs of all trials together; without it and seconds, tickets are the budget.
         on_spent: called with the seconds since the last call, to keep the account of such a budget.
+        promoting: a lock against other drivers, so that no paused trial goes on twice.
         grace_seconds: how long workers may take to hand back before they are killed.
     """
     lost = _Lost()
@@ -161,6 +163,7 @@ def supervise(
         for slot in range(workers):
             engine.start(slot)
         ending: Ending = "complete"
+        idle: set[int] = set()
         crashes, started = 0, time.monotonic()
         counted = asked_at = started
         trials: Sequence[FrozenTrial] = ()
@@ -171,7 +174,8 @@ def supervise(
             lost.dead.update(identity for _, identity, _ in ended)
             fail_lost(study, lost, stopped=ending != "complete")
             if ending == "complete":
-                promote(study)
+                with promoting or nullcontext():
+                    promote(study)
             trials = study.get_trials(deepcopy=False)
             on_tick(trials)
             if on_spent is not None:
@@ -185,7 +189,9 @@ def supervise(
                 if ending != "complete":
                     engine.signal(2 if ending == "budget" else 1)
                 else:
-                    _restart(engine, ended, trials, unlimited=seconds is not None or epochs is not None)
+                    idle.update(slot for slot, _, _ in ended)
+                    crashed = {slot for slot, _, code in ended if code != 0}
+                    _restart(engine, idle, trials, crashed if seconds is not None or epochs is not None else set())
             elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
     return ending
@@ -203,17 +209,14 @@ def _is_spent(trials: Sequence[FrozenTrial], epochs: int | None, seconds: float 
     return epochs is not None and trained_epochs(trials) >= epochs
 
 
-def _restart(
-    engine: Engine, ended: list[tuple[int, str, int]], trials: Sequence[FrozenTrial], *, unlimited: bool
-) -> None:
-    """Start ended workers again while there is work for them."""
+def _restart(engine: Engine, idle: set[int], trials: Sequence[FrozenTrial], crashed: set[int]) -> None:
+    """Start idle workers again while there is work for them, such as a promoted trial; those of `crashed` anyway."""
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    for slot, _, code in ended:
-        if waiting > 0 or (unlimited and code != 0):
+    for slot in sorted(idle):
+        if waiting > 0 or slot in crashed:
             engine.start(slot)
+            idle.remove(slot)
             waiting -= 1
-    if waiting > 0 and engine.running() == 0:
-        engine.start(0)
 
 
 def _unsigned(trial: FrozenTrial) -> bool:

@@ -11,7 +11,8 @@ from typing import Any, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from search.objectives import is_candidate, score_of
-from search.study import summary
+from search.spending import trained_epochs
+from search.study import finished, summary
 
 
 class LiveView:
@@ -24,13 +25,14 @@ class LiveView:
         maximise: bool,
         trials: int | None,
         seconds: float | None,
+        epochs: int | None = None,
         *,
         enabled: bool = True,
     ) -> None:
         self.title, self.metric, self.maximise = title, metric, maximise
-        self.trials, self.seconds, self.enabled = trials, seconds, enabled
+        self.trials, self.seconds, self.epochs, self.enabled = trials, seconds, epochs, enabled
         self.watched = enabled and sys.stderr.isatty()
-        self.started, self.done_before = time.monotonic(), -1
+        self.started, self.reached_before = time.monotonic(), -1.0
         self.best: float | None = None
         self._live: Any = None
 
@@ -52,9 +54,9 @@ class LiveView:
     def update(self, trials: Sequence[FrozenTrial]) -> None:
         """Show how the trials stand now."""
         counts = summary(trials)
-        done = counts["complete"] + counts["pruned"] + counts["failed"]
-        if self.done_before < 0:
-            self.done_before = done
+        done = finished(trials)
+        if self.reached_before < 0:
+            self.reached_before = self.reached(trials)
         best = best_trial(trials, self.maximise)
         if self._live is not None:
             self._live.update(self._render(trials, counts, done, best))
@@ -64,13 +66,24 @@ class LiveView:
             print(line, file=sys.stderr, flush=True)  # noqa: T201 - the quiet form of the live view
         self.best = score_of(best) if best is not None else None
 
-    def time_left(self, done: int) -> float | None:
-        """Return seconds to go, judged by the trials of this session."""
+    @property
+    def total(self) -> float:
+        """How much of the budget there is, in trials, epochs or seconds."""
+        return float(self.trials or self.epochs or max(1.0, self.seconds or 1.0))
+
+    def reached(self, trials: Sequence[FrozenTrial]) -> float:
+        """Return how much of the budget is spent, in the same unit."""
+        if self.trials:
+            return finished(trials)
+        return trained_epochs(trials) if self.epochs else time.monotonic() - self.started
+
+    def time_left(self, reached: float) -> float | None:
+        """Return seconds to go, judged by how fast this session went."""
         passed = time.monotonic() - self.started
         if self.seconds is not None:
             return max(0.0, self.seconds - passed)
-        here = done - self.done_before
-        return passed / here * (self.trials - done) if self.trials and here else None
+        here = reached - self.reached_before
+        return passed / here * max(0.0, self.total - reached) if here > 0 else None
 
     def _render(
         self, trials: Sequence[FrozenTrial], counts: dict[str, int], done: int, best: FrozenTrial | None
@@ -79,12 +92,12 @@ class LiveView:
         from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        total = self.trials or max(1.0, self.seconds or 1.0)
-        reached = done if self.trials else time.monotonic() - self.started
-        left = self.time_left(done)
+        reached = self.reached(trials)
+        left = self.time_left(reached)
         head = Table.grid(padding=(0, 1))
         amount = f"{done}/{self.trials} trials" if self.trials else f"{done} trials"
-        head.add_row(f"[bold]{self.title}[/bold]", ProgressBar(total=total, completed=reached, width=40), amount)
+        amount += f", {reached:.0f}/{self.epochs} epochs" if self.epochs else ""
+        head.add_row(f"[bold]{self.title}[/bold]", ProgressBar(total=self.total, completed=reached, width=40), amount)
         head.add_row("", "", f"about {_minutes(left)} left" if left is not None else "")
         body = Table.grid(padding=(0, 2))
         if best is not None:

@@ -18,6 +18,7 @@ from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from experiments.config import TrainingConfig
 from experiments.data.batches import Batch, iterate_batches
+from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.device import move
 from experiments.evaluate import precision, predict_sources, squeeze_outputs
@@ -95,6 +96,7 @@ class Run:
         self.trained = [each for owner in (model, self.strategies) for each in owner.parameters() if each.requires_grad]
         self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
         self.companion: Companion | None = None
+        self.shares: Shares | None = None
         self.state = State()
 
     def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
@@ -106,6 +108,8 @@ class Run:
             losses = self.epoch(should_stop)
             with self.average.applied(self.model):
                 entry = {"epoch": float(self.state.epoch + 1), **losses, **self.tune()}
+                if self.shares is not None and self.shares.at(self.state.epoch + 1) < 1:
+                    entry["share"] = self.shares.at(self.state.epoch + 1)
                 entry["seconds"] = time.monotonic() - start
                 self.record(entry)
             if path is not None:
@@ -114,8 +118,20 @@ class Run:
                 on_epoch(self.state.epoch, entry)
 
     def out_of_patience(self) -> bool:
-        """Tell whether the tuning score has not improved for `patience` epochs."""
-        return self.state.epoch - self.state.best_epoch >= self.training.patience
+        """Tell whether the tuning score has not improved for `patience` epochs, of those on all patients."""
+        since = self.state.best_epoch if self.shares is None else max(self.state.best_epoch, self.shares.last)
+        return self.state.epoch - since >= self.training.patience
+
+    def rows_of(self, epoch: int) -> Rows:
+        """Return the rows that an epoch, counted from 1, learns from."""
+        if self.shares is None:
+            return self.learned
+        return self.shares.rows(self.store.cohort.subject_ids, self.learned, epoch)
+
+    def steps_before(self, epoch: int) -> int:
+        """Return how many steps all epochs before this one, counted from 1, have taken."""
+        lengths = (len(self.rows_of(each)) for each in range(1, epoch))
+        return sum(math.ceil(length / self.training.batch_size) for length in lengths)
 
     def epoch(self, should_stop: Callable[[], bool] | None) -> dict[str, float]:
         """Go through the train split once and return the mean losses: all together, and each where there are several.
@@ -129,8 +145,8 @@ class Run:
         self.model.train()
         self.strategies.train()
         sums, seen = {"train_loss": torch.zeros((), device=self.device)}, 0
-        done = self.state.epoch * math.ceil(len(self.learned) / self.training.batch_size)
-        for step, batch in enumerate(self.batches(self.learned)):
+        done = self.steps_before(self.state.epoch + 1)
+        for step, batch in enumerate(self.batches(self.rows_of(self.state.epoch + 1))):
             if should_stop and should_stop():
                 raise Stopped("asked to stop")
             warm_up(self.optimizer, self.training, done + step)
@@ -185,7 +201,8 @@ class Run:
         self.model.eval()
         self.strategies.eval()
         found = []
-        for rows in (self.learned[:: max(1, len(self.learned) // len(self.kept_back))], self.kept_back):
+        learned = self.rows_of(self.state.epoch + 1)
+        for rows in (learned[:: max(1, len(learned) // len(self.kept_back))], self.kept_back):
             sums: dict[str, Tensor] = {}
             for batch in self.batches(rows, shuffle=False):
                 inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)

@@ -14,7 +14,7 @@ from experiments.costs import Judge
 from experiments.data.store import Store
 from experiments.device import pick_device, release_memory
 from experiments.feeding import sources
-from experiments.studies import preparations_of, study_space
+from experiments.studies import preparations_of, study_shares, study_space
 from experiments.subgroups import Subgroups, subgroups
 from experiments.train import NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
@@ -105,6 +105,7 @@ def _run(
             should_stop=should_stop,
             checkpoint=checkpoint,
             on_model=measure,
+            shares=study_shares(config),
         )
     except Stopped as stop:
         raise Interrupted(str(stop)) from None

@@ -27,6 +27,8 @@ from experiments.studies import finalists, load_study
 from experiments.whole import whole_file
 from fusion import UsageError
 from search.objectives import is_candidate, score_of
+from search.pruning import root_of
+from search.spending import cost_of
 
 CONTROLS: Mapping[str, Mapping[str, Any]] = {"random": {"sampler": "random", "supernet": None}}
 """Methods that a search can be held against, as settings of `search`."""
@@ -213,14 +215,16 @@ def anytime(trials: Sequence[FrozenTrial], maximise: bool, attributes: Mapping[s
     """Return the best score so far by what was trained; a network of all architectures counts from the start."""
     before = attributes.get("supernet") or {}
     epochs, seconds, best = float(before.get("epochs", 0)), float(before.get("seconds", 0.0)), float("nan")
-    rows = [(epochs, seconds, best)]
+    rows, counted = [(epochs, seconds, best)], dict[int, int]()
     better: Callable[[float, float], float] = max if maximise else min
     for trial in sorted(
         (each for each in trials if each.datetime_complete), key=lambda each: str(each.datetime_complete)
     ):
-        history = trial.user_attrs.get("history", ())
-        epochs += len(history)
-        seconds += sum(float(entry.get("seconds", 0.0)) for entry in history)
+        history, root = trial.user_attrs.get("history", ()), root_of(trial)
+        new = history[counted.get(root, 0) :]  # a further attempt reports again what earlier ones did
+        counted[root] = max(counted.get(root, 0), len(history))
+        epochs += cost_of(new)
+        seconds += sum(float(entry.get("seconds", 0.0)) for entry in new)
         score = score_of(trial)
         if is_candidate(trial) and score is not None:
             best = score if np.isnan(best) else better(best, score)

@@ -31,7 +31,10 @@ class SearchConfig(Strict):
     """How the space is searched: one total budget, in trials, epochs or seconds, also when resumed.
 
     `objectives` are optimised beside the metric, `limits` must not be exceeded, and `subgroups` are prefixes of codes
-    by which patients are grouped for the objective `worst_subgroup`.
+    by which patients are grouped for the objective `worst_subgroup`. `fractions` are the shares of the training
+    patients that a trial learns from until its first rung, from there to its second, and so on; then from all. An
+    epoch on a share of the patients counts as that share of an epoch. A candidate that was there before is not trained
+    again; its ticket is drawn anew up to three times.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
@@ -44,6 +47,7 @@ class SearchConfig(Strict):
     pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"
     first_rung: Annotated[int, Field(ge=1)] = 3
     reduction: Annotated[int, Field(ge=2)] = 3
+    fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     storage: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
     supernet: SupernetConfig | None = None
@@ -64,6 +68,14 @@ class SearchConfig(Strict):
                 f"sampler '{self.sampler}' does not learn from trials that a limit ended, and would propose them again "
                 "and again; take tpe, nsga2, nsga3 or evolution"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _fractions_rise(self) -> SearchConfig:
+        if self.fractions and self.pruner == "none":
+            raise ValueError("fractions are of rungs, and pruner 'none' has none; take halving, pausing or hyperband")
+        if list(self.fractions) != sorted(set(self.fractions)):
+            raise ValueError(f"fractions must rise; got {', '.join(f'{each:g}' for each in self.fractions)}")
         return self
 
     @model_validator(mode="after")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,11 @@ from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
-from search.attempts import promote
+from search.attempts import continue_stopped, promote
 from search.objectives import maximises
-from search.pruning import trained_epochs
-from search.study import create_or_resume, issue_tickets, summary
+from search.samplers import sampler_note
+from search.spending import Savings, savings, trained_epochs
+from search.study import create_or_resume, finished, issue_tickets, summary
 
 if TYPE_CHECKING:
     from experiments.tracking.project import StudyTracker
@@ -43,12 +45,13 @@ class SearchResult:
     counts: Mapping[str, int]
     best: FrozenTrial | None
     report: Path
+    savings: Savings
     problem: str | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the budget was spent and something was found."""
-        return self.ending in ("complete", "budget") and self.best is not None
+        return self.ending in _WHOLE and self.best is not None
 
     def render(self) -> str:
         """Return what to tell the user."""
@@ -60,13 +63,15 @@ class SearchResult:
             )
         else:
             lines.append("no trial finished; the reasons are in the report")
-        lines.append(f"report: {self.report}")
+        lines += [f"trained {self.savings}", f"report: {self.report}"]
         return "\n".join([*lines, *([self.problem] if self.problem else [])])
 
 
-_ENDINGS = {
+_WHOLE: tuple[Ending, ...] = ("complete", "budget", "exhausted")
+_ENDINGS: Mapping[Ending, str] = {
     "complete": "all trials done",
-    "budget": "the time is spent",
+    "budget": "the budget is spent",
+    "exhausted": "the space has no candidate left that was not tried",
     "interrupted": "interrupted; the same command goes on where it was",
     "crashes": "stopped, because workers kept dying; their logs are in the study's folder",
 }
@@ -82,6 +87,9 @@ def run_search(
             the tracker does not answer.
     """
     space = study_space(config)
+    note = sampler_note(config.search.sampler, space)
+    if note is not None:
+        logging.getLogger("ehrfusion").warning(note)
     if fresh:
         _forget(config)
     store = open_store(config, progress=live)
@@ -104,6 +112,7 @@ def run_search(
         metric.higher_is_better,
         config.search.trials,
         _seconds_left(config, study),
+        config.search.epochs,
         enabled=live,
     )
     ending = _supervise(config, study, workers or config.search.workers, view, tracker)
@@ -113,14 +122,25 @@ def run_search(
 def study_status(config: StudyConfig) -> str:
     """Say how far a study is, without starting anything."""
     study = load_study(config)
-    counts = ", ".join(f"{count} {name}" for name, count in summary(study.get_trials(deepcopy=False)).items() if count)
-    best = best_trial(study.get_trials(deepcopy=False), maximises(study))
+    trials = study.get_trials(deepcopy=False)
+    counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
+    best = best_trial(trials, maximises(study))
     lines = [f"{config.name}: {counts or 'no trials yet'}"]
     if best is not None:
         lines.append(
             f"best tuning {study.user_attrs['metric']} {best.values[0]:.4f}: trial {best.number}, {describe(best)}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"{_reached(config, study)}; trained {savings(trials)}"])
+
+
+def _reached(config: StudyConfig, study: optuna.Study) -> str:
+    """Say how much of the budget is spent."""
+    search, trials = config.search, study.get_trials(deepcopy=False)
+    if search.trials is not None:
+        return f"{finished(trials)} of {search.trials} trials"
+    if search.epochs is not None:
+        return f"{search.epochs - (_epochs_left(config, study) or 0.0):.0f} of {search.epochs} epochs"
+    return f"{float(study.user_attrs.get('spent_seconds', 0.0)):.0f} of {search.seconds:.0f} s"
 
 
 def sync_study(config: StudyConfig) -> str:
@@ -142,11 +162,17 @@ def sync_study(config: StudyConfig) -> str:
 def _supervise(
     config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
 ) -> Ending:
-    promote(study)
+    left, epochs = _seconds_left(config, study), _epochs_left(config, study)
+    if (left is not None and left <= 0) or (epochs is not None and epochs <= 0):
+        return "budget"
+    promoting = one_at_a_time(config.folder / "promoting")  # two drivers must not promote a trial twice
+    with promoting:
+        promote(study)
+        continue_stopped(study)
     if config.search.trials is not None and not _unfinished(study):
         return "complete"
     spec = WorkerSpec(
-        study=study_spec(config).to_dict(),
+        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study))),
         objective="experiments.objective:make_objective",
         space="experiments.studies:worker_space",
         settings=config.model_dump(mode="json"),
@@ -154,10 +180,6 @@ def _supervise(
         log=str(config.folder / "workers" / "worker-0.log"),
         driver=os.getpid(),
     )
-    left, epochs = _seconds_left(config, study), _epochs(config, study)
-    trained = trained_epochs(study.get_trials(deepcopy=False))
-    if (left is not None and left <= 0) or (epochs is not None and trained >= epochs):
-        return "budget"
 
     def tick(trials: Sequence[FrozenTrial]) -> None:
         view.update(trials)
@@ -168,15 +190,17 @@ def _supervise(
         study.set_user_attr("spent_seconds", float(study.user_attrs.get("spent_seconds", 0.0)) + seconds)
 
     with view:
-        return supervise(
+        ending = supervise(
             study,
             LocalEngine(spec),
             workers,
             on_tick=tick,
             seconds=left,
-            epochs=epochs,
+            epochs=_epochs(config, study),
             on_spent=spent if left is not None else None,
+            promoting=promoting,
         )
+    return "exhausted" if ending == "complete" and config.search.trials is None else ending
 
 
 def _unfinished(study: optuna.Study) -> bool:
@@ -190,6 +214,11 @@ def _epochs(config: StudyConfig, study: optuna.Study) -> int | None:
     return config.search.epochs - int((study.user_attrs.get("supernet") or {}).get("epochs", 0))
 
 
+def _epochs_left(config: StudyConfig, study: optuna.Study) -> float | None:
+    budget = _epochs(config, study)
+    return None if budget is None else budget - trained_epochs(study.get_trials(deepcopy=False))
+
+
 def _seconds_left(config: StudyConfig, study: optuna.Study) -> float | None:
     if config.search.seconds is None:
         return None
@@ -201,11 +230,13 @@ def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: S
     report = write_study_report(config)
     problem = None
     if tracker is not None:
-        status = "FINISHED" if ending in ("complete", "budget") else "KILLED"
+        status = "FINISHED" if ending in _WHOLE else "KILLED"
         tracker.finish(trials, status=status, files=[report])
         problem = tracker.problem
     best = best_trial(trials, maximises(study))
-    return SearchResult(config.name, study.user_attrs["metric"], ending, summary(trials), best, report, problem)
+    return SearchResult(
+        config.name, study.user_attrs["metric"], ending, summary(trials), best, report, savings(trials), problem
+    )
 
 
 def write_study_report(config: StudyConfig) -> Path:

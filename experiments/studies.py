@@ -16,6 +16,7 @@ from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
 from experiments.config import LEAST_DIM, StudyConfig, TrainingConfig, parse_config
 from experiments.costs import check_objectives, higher_is_better
+from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.metrics import METRICS
 from experiments.tracking.address import redacted
@@ -33,6 +34,7 @@ _NUMBERS = "lr weight_decay clip layer_decay modality_dropout unimodal_loss alig
 SEARCHED: dict[str, type] = dict.fromkeys([*_NUMBERS.split(), "label_smoothing", "average_decay"], float)
 SEARCHED |= {"batch_size": int, "patience": int, "warmup_steps": int, "class_weights": bool}
 SEARCHED |= {"balance": str, "average": str}
+NEEDS = {"balance_strength": ("balance", ("ogm_ge", "info_reg")), "average_decay": ("average", ("ema",))}
 
 
 def study_space(config: StudyConfig) -> Space:
@@ -41,7 +43,7 @@ def study_space(config: StudyConfig) -> Space:
     Raises:
         UsageError: an unknown name, a range that does not fit its type, or a training setting that no run may have.
     """
-    space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED)
+    space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED, NEEDS)
     for dim in ends(space.dim):
         if dim < LEAST_DIM:
             raise UsageError(f"space.dim must be at least {LEAST_DIM}; got {dim}")
@@ -49,8 +51,27 @@ def study_space(config: StudyConfig) -> Space:
         for value in ends(setting):
             _check_training(config.training, name, value)
     check_sampler(config.search.sampler, space)
+    study_shares(config)
     check_objectives(config.search.objectives, config.search.limits, list(METRICS), list(space.encoders))
     return space
+
+
+def study_shares(config: StudyConfig) -> Shares | None:
+    """Return from which share of the patients the first epochs of each trial learn, None where it is all.
+
+    Raises:
+        UsageError: no epoch is left that learns from all.
+    """
+    search = config.search
+    rungs = [search.first_rung * search.reduction**place for place in range(len(search.fractions))]
+    if not rungs:
+        return None
+    if rungs[-1] >= config.training.epochs:
+        raise UsageError(
+            f"search.fractions: the last of {len(rungs)} ends with epoch {rungs[-1]}, and training.epochs "
+            f"({config.training.epochs}) leaves none with all patients"
+        )
+    return Shares(tuple(zip(rungs, search.fractions, strict=True)), config.seed)
 
 
 def _check_training(base: TrainingConfig, name: str, value: Any) -> None:
@@ -182,7 +203,8 @@ def _decisive(config: StudyConfig) -> dict[str, Any]:
     """Return the settings under which all trials of one study must have run to be comparable."""
     data = config.model_dump(mode="json", include={"training", "data", "seed"})
     data["data"] = {name: data["data"][name] for name in ("labels", "window_days", "bad_images", "preprocess")}
-    return data
+    shares = study_shares(config)
+    return data | ({"shares": shares.steps} if shares is not None else {})
 
 
 def save_config(config: StudyConfig) -> None:

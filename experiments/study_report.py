@@ -19,11 +19,13 @@ from experiments.report import facts, image, page, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, never_together, never_tried
+from search.duplicates import is_duplicate
 from search.effects import component_effects
 from search.importance import importance, variance_shares
 from search.objectives import feasible, is_candidate, maximises, score_of
-from search.pruning import savings
+from search.pruning import BUDGET, PAUSED, last_attempts
 from search.space import Space
+from search.spending import savings
 from search.study import summary
 
 _PAIRS_SHOWN = 24
@@ -66,7 +68,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
                 "budget": _budget(attributes.get("config", {}).get("search", {})),
                 "seed": str(attributes.get("config", {}).get("seed", "")),
                 "training": str(savings(trials)),
-                "candidates that were there before": str(sum("duplicate_of" in trial.user_attrs for trial in trials)),
+                "candidates that were there before": str(sum(map(is_duplicate, trials))),
             }
         ),
     ]
@@ -219,6 +221,7 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
 
 
 def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
+    last = {each.number for each in last_attempts(trials).values()}
     return [
         [
             str(trial.number),
@@ -228,6 +231,8 @@ def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
         ]
         for trial in trials
         if trial.state in (TrialState.FAIL, TrialState.PRUNED)
+        and not is_duplicate(trial)
+        and (trial.user_attrs.get("pruned_by") not in (PAUSED, BUDGET) or trial.number in last)  # it went on later
     ]
 
 

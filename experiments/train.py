@@ -9,6 +9,7 @@ from typing import Any
 
 from encoders.preprocessor import Preparation
 from experiments.config import TrainingConfig
+from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.device import peak_memory_mb, pick_device, reset_peak_memory, seed_everything
 from experiments.feeding import build_model, preparations, sources
@@ -45,11 +46,13 @@ def train(
     should_stop: Callable[[], bool] | None = None,
     checkpoint: Path | None = None,
     on_model: Callable[[FusionModel, Mapping[str, Any]], None] | None = None,
+    shares: Shares | None = None,
 ) -> Fit:
     """Train one architecture on the train split and keep the epoch that is best on the tuning split.
 
-    `on_model` sees the network and what it is fed before anything is learned. The held-out split is never read. With a
-    checkpoint path the run goes on where it was; epochs it had already done are reported again, first.
+    `on_model` sees the network and what it is fed before anything is learned. With `shares` the first epochs learn from
+    some patients only. The held-out split is never read. With a checkpoint path the run goes on where it was; epochs it
+    had already done are reported again, first.
 
     Raises:
         NotFinite: the loss or the score became NaN or infinite.
@@ -66,6 +69,7 @@ def train(
     if on_model is not None:
         on_model(model, feeds)
     run = Run(model, store, training, seed, feeds, device)
+    run.shares = shares
     run.resume(checkpoint)
     run.loop(on_epoch, should_stop, checkpoint)
     return finished(run, plans)

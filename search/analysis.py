@@ -8,6 +8,7 @@ from statistics import mean
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.duplicates import is_duplicate
 from search.objectives import score_of
 from search.settings import NONE
 from search.space import Space
@@ -19,7 +20,7 @@ def component_scores(trials: Sequence[FrozenTrial], maximise: bool) -> list[tupl
     for trial in trials:
         architecture = trial.user_attrs.get("architecture")
         score = score_of(trial)
-        if trial.state != TrialState.COMPLETE or not architecture or score is None:
+        if trial.state != TrialState.COMPLETE or not architecture or score is None or is_duplicate(trial):
             continue
         found["fusion", architecture["fusion"]["name"]].append(score)
         for modality, spec in architecture["encoders"].items():

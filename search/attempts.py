@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.pruning import PausingPruner, root_of
+from search.duplicates import is_redrawn
+from search.pruning import BUDGET, PausingPruner, last_attempts, root_of
 from search.storage import NO_SIGN_OF_LIFE
 
 CRASHES_ALLOWED = 1
 _DIED = "its worker died"
-_KEPT = ("root", "attempt", "crashes", "architecture", "training")
+_KEPT = ("root", "attempt", "crashes", "architecture", "training", "key", "redraws", "redrawn")
 
 
 def is_root(trial: FrozenTrial) -> bool:
-    """Tell whether a trial is a first attempt; only these count against the budget."""
-    return not trial.user_attrs.get("attempt", 0)
+    """Tell whether a trial is a first attempt, and no duplicate that was drawn anew; only these count as trials."""
+    return not trial.user_attrs.get("attempt", 0) and not is_redrawn(trial)
 
 
 def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False) -> None:
@@ -41,10 +42,19 @@ def hand_back_crashed(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 def promote(study: optuna.Study) -> int:
-    """Hand back the paused trials that have come to be worth going on with; return how many. For one process only."""
+    """Hand back the paused trials that have come to be worth going on with; return how many. For one process."""
     if not isinstance(study.pruner, PausingPruner):
         return 0
     found = study.pruner.promotable(study)
+    for trial in found:
+        hand_back(study, trial)
+    return len(found)
+
+
+def continue_stopped(study: optuna.Study) -> int:
+    """Hand back the trials that a spent budget ended, now that it has grown; return how many. For one process."""
+    last = last_attempts(study.get_trials(deepcopy=False)).values()
+    found = [each for each in last if each.state == TrialState.PRUNED and each.user_attrs.get("pruned_by") == BUDGET]
     for trial in found:
         hand_back(study, trial)
     return len(found)

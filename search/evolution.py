@@ -13,6 +13,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from search.duplicates import is_duplicate
 from search.objectives import feasible
 
 _STEP = 0.2  # of a range, the spread of a mutated number
@@ -23,8 +24,8 @@ class EvolutionSampler(BaseSampler):
 
     Places are all choices of a candidate alike: an encoder, a fusion, a gene, a width, a training setting; what hangs
     on a changed choice is drawn anew. Old candidates leave the population whatever their score, so that a lucky one
-    does not stay for ever. Pruned candidates take part with their last score. A number moves by a normal step, a choice
-    to another option. Several objectives compete by their first; what is over a limit has no offspring.
+    does not stay for ever. Pruned candidates take part with their last score; duplicates and those over a limit do
+    not. A number moves by a normal step, a choice to another option. Several objectives compete by their first.
 
     Reference:
         Real et al., Regularized Evolution for Image Classifier Architecture Search, 2019; Xu, So, Dai, MUFASA:
@@ -47,7 +48,8 @@ class EvolutionSampler(BaseSampler):
         """Choose the parent and the place that changes."""
         self._parents = {}
         states = (TrialState.COMPLETE, TrialState.PRUNED)
-        scored = [each for each in study.get_trials(deepcopy=False, states=states) if _score(each) is not None]
+        trials = [each for each in study.get_trials(deepcopy=False, states=states) if feasible(each)]
+        scored = [each for each in trials if _score(each) is not None and not is_duplicate(each)]
         if len(scored) < self.startup_trials:
             return
         young = scored[-self.population :]

@@ -13,6 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from fusion.component import UsageError, unknown
+from search.duplicates import DUPLICATE_OF
 
 LIMITS = "limits"
 """The user attribute of a trial that says by how much it is over each limit; at most 0 is within."""
@@ -52,7 +53,7 @@ def feasible(trial: Noted) -> bool:
 def is_candidate(trial: Noted) -> bool:
     """Tell whether a trial may be taken: complete, within the limits, and no copy, of which nothing was measured."""
     complete = trial.state == TrialState.COMPLETE and bool(trial.values)
-    return complete and feasible(trial) and "duplicate_of" not in trial.user_attrs
+    return complete and feasible(trial) and DUPLICATE_OF not in trial.user_attrs
 
 
 def candidates(study: optuna.Study) -> list[FrozenTrial]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 PRUNERS = ("halving", "pausing", "hyperband", "none")
-PAUSED = "paused"
+PAUSED, BUDGET = "paused", "budget"  # why a trial ended that may go on later
 
 
 def make_pruner(name: str, *, first_rung: int, reduction: int, epochs: int) -> BasePruner:
@@ -78,56 +78,11 @@ class PausingPruner(BasePruner):
     def promotable(self, study: optuna.Study) -> list[FrozenTrial]:
         """Return the paused trials that have come to be among the best of their rung, those that got furthest first."""
         trials = study.get_trials(deepcopy=False)
-        last = {root_of(each): each for each in trials}
-        paused = [each for each in last.values() if _is_paused(each)]
+        paused = [each for each in last_attempts(trials).values() if is_paused(each)]
         rungs = {each.last_step for each in paused}
         best = {rung: self.best(trials, int(rung or 0), study.directions[0]) for rung in rungs}
         found = [each for each in paused if root_of(each) in best[each.last_step]]
         return sorted(found, key=lambda each: -int(each.last_step or 0))
-
-
-@dataclass(frozen=True)
-class Savings:
-    """What trials trained, and what they would have trained had none been cut short; the latter is an estimate."""
-
-    epochs: int
-    seconds: float
-    epochs_without: float
-    seconds_without: float
-
-    def __str__(self) -> str:
-        share = 1 - self.epochs / self.epochs_without if self.epochs_without else 0.0
-        whole = f"about {self.epochs_without:.0f} epochs ({self.seconds_without:.0f} s) without pruning"
-        return f"{self.epochs} epochs ({self.seconds:.0f} s) instead of {whole}: {share:.0%} saved"
-
-
-def savings(trials: Sequence[FrozenTrial]) -> Savings:
-    """Compare what a study trained with the same trials at full length.
-
-    A trial that was cut short is taken to go on for as many epochs as complete trials did on average, because patience
-    would have ended it too, each epoch as long as its own were. An epoch that several attempts of a trial share counts
-    once.
-    """
-    histories: dict[int, tuple[FrozenTrial, Sequence[Mapping[str, float]]]] = {}
-    for each in trials:
-        history = each.user_attrs.get("history", ())
-        if len(history) >= len(histories.get(root_of(each), (each, ()))[1]):
-            histories[root_of(each)] = each, history
-    complete = [len(history) for trial, history in histories.values() if trial.state == TrialState.COMPLETE]
-    usual = sum(complete) / len(complete) if complete else 0.0
-    epochs, seconds, more_epochs, more_seconds = 0, 0.0, 0.0, 0.0
-    for trial, history in histories.values():
-        took = sum(float(entry.get("seconds", 0.0)) for entry in history)
-        epochs, seconds = epochs + len(history), seconds + took
-        if trial.state == TrialState.PRUNED and history:
-            missed = max(0.0, usual - len(history))
-            more_epochs, more_seconds = more_epochs + missed, more_seconds + missed * took / len(history)
-    return Savings(epochs, seconds, epochs + more_epochs, seconds + more_seconds)
-
-
-def trained_epochs(trials: Sequence[FrozenTrial]) -> int:
-    """Return how many epochs a study has trained."""
-    return savings(trials).epochs
 
 
 def root_of(trial: FrozenTrial) -> int:
@@ -135,5 +90,11 @@ def root_of(trial: FrozenTrial) -> int:
     return int(trial.user_attrs.get("root", trial.number))
 
 
-def _is_paused(trial: FrozenTrial) -> bool:
+def last_attempts(trials: Sequence[FrozenTrial]) -> dict[int, FrozenTrial]:
+    """Return the last attempt of each root."""
+    return {root_of(each): each for each in trials}
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Tell whether a trial waits at a rung with its checkpoint."""
     return trial.state == TrialState.PRUNED and trial.user_attrs.get("pruned_by") == PAUSED

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 import optuna
 from optuna.samplers import BaseSampler
 
-from fusion.component import Choice, Genome, UsageError
+from fusion.component import Choice, Genome, Range, UsageError
 from search.evolution import EvolutionSampler
+from search.settings import Setting
 from search.space import Space
 
 SAMPLERS = ("tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution")
@@ -25,7 +26,8 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
     - `gp`: a Gaussian process over the parameters that all trials share, expected improvement in logarithms; the
       others are drawn at random, so it suits spaces with few branches.
     - `cmaes`: covariance matrix adaptation, for spaces of numbers only.
-    - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm.
+    - `nsga2`, `nsga3`: genetic algorithms for several objectives; with one, a plain genetic algorithm. They too cross
+      what all trials share, and draw the rest.
     - `evolution`: regularised evolution, one change at a time.
 
     Of trials over limits, `tpe` learns to avoid them; `nsga2`, `nsga3` and `evolution` give them no offspring; `gp` and
@@ -70,10 +72,36 @@ def check_sampler(name: str, space: Space) -> None:
         )
 
 
+def sampler_note(name: str, space: Space) -> str | None:
+    """Say what a sampler draws at random although it searches the rest, None where that is nothing."""
+    place = next(_branches(space), None) if name in ("gp", "nsga2", "nsga3") else None
+    if place is None:
+        return None
+    return (
+        f"search.sampler '{name}' learns only about what all candidates have; what hangs on a choice, first at "
+        f"{place}, is drawn at random; tpe and evolution learn about that too"
+    )
+
+
+def _branches(space: Space) -> Iterator[str]:
+    """Yield the places of which one option has settings that another lacks."""
+    for where, options in _places(space).items():
+        ranged = any(isinstance(value, Range) for settings in options.values() for value in settings.values())
+        if len(options) > 1 and ranged:
+            yield where
+    yield from (
+        f"space.training.{name}" for name in space.training if space.needs.get(name, ("",))[0] in space.training
+    )
+
+
+def _places(space: Space) -> dict[str, Mapping[str, Mapping[str, Setting]]]:
+    encoders = {f"space.encoders.{modality}": options for modality, options in space.encoders.items()}
+    return {**encoders, "space.fusion": space.fusion}
+
+
 def _choices(space: Space) -> Iterator[str]:
     """Yield the places of a space that are no numbers."""
-    places = {f"space.encoders.{modality}": options for modality, options in space.encoders.items()}
-    for where, options in {**places, "space.fusion": space.fusion}.items():
+    for where, options in _places(space).items():
         if len(options) > 1:
             yield where
         for name, settings in options.items():

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from fusion.component import Architecture, Choice, Float, Genome, Int, Range, Spec, unknown
+from search.duplicates import canonical
 from search.settings import NONE, Setting, check_genomes, read_components, read_setting
 
 
@@ -47,18 +48,23 @@ class Candidate:
 
     @property
     def key(self) -> str:
-        """A hash that is the same for the same candidate."""
-        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        """A hash that is the same for the same candidate, however it is written."""
+        plain = {"architecture": canonical(self.architecture), "training": dict(self.training)}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Space:
-    """What may be chosen. Names encode the branch, because Optuna cannot change a distribution within a study."""
+    """What may be chosen. Names encode the branch, because Optuna cannot change a distribution within a study.
+
+    `needs` says which training settings matter only where another has one of some values: elsewhere they are not drawn.
+    """
 
     encoders: Mapping[str, Mapping[str, Mapping[str, Setting]]]
     fusion: Mapping[str, Mapping[str, Setting]]
     dim: Setting
     training: Mapping[str, Setting]
+    needs: Mapping[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
 
     @classmethod
     def from_dict(
@@ -67,11 +73,13 @@ class Space:
         encoders: Mapping[str, Mapping[str, type]],
         fusions: Mapping[str, type],
         training: Mapping[str, type],
+        needs: Mapping[str, tuple[str, tuple[Any, ...]]] | None = None,
     ) -> Space:
         """Read a space as it is written in YAML.
 
         Args:
             training: the names and types of training settings that may be searched.
+            needs: of these, which matter only where another has one of some values.
 
         Raises:
             UsageError: an unknown name (with the nearest one) or a range that does not fit its type.
@@ -89,7 +97,7 @@ class Space:
         fusion = read_components(data.get("fusion", list(fusions)), fusions, "space.fusion", optional=False)
         for name, each in fusion.items():
             check_genomes(each, tuple(chosen), f"space.fusion.{name}")
-        return cls(chosen, fusion, read_setting(data.get("dim", 64), int, "space.dim"), settings)
+        return cls(chosen, fusion, read_setting(data.get("dim", 64), int, "space.dim"), settings, needs or {})
 
     @property
     def fingerprint(self) -> str:
@@ -115,8 +123,16 @@ class Space:
                 encoders[modality] = spec
         fusion = _suggest_component(trial, "fusion", self.fusion, tuple(self.encoders), tuple(encoders))
         dim = _suggest(trial, "dim", self.dim)
-        training = {name: _suggest(trial, f"training.{name}", setting) for name, setting in self.training.items()}
+        training = self._suggest_training(trial)
         return Candidate(Architecture(encoders, fusion, dim), training) if encoders else None
+
+    def _suggest_training(self, trial: Suggests) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name in sorted(self.training, key=lambda each: each in self.needs):  # those that others need come first
+            other, values = self.needs.get(name, ("", ()))
+            if other not in self.training or found[other] in values:
+                found[name] = _suggest(trial, f"training.{name}", self.training[name])
+        return found
 
     def fixed(self, architecture: Architecture) -> dict[str, Any]:
         """Return the choices by name that give an architecture, as far as this space leaves them open."""

@@ -16,16 +16,22 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
-from search.pruning import make_pruner, root_of
+from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
+from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.samplers import make_sampler
 from search.space import Space
+from search.spending import trained_epochs
 from search.storage import BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
 
 
 @dataclass(frozen=True)
 class StudySpec:
-    """What every process needs to take part in a study; plain data. `more` are the directions of further objectives."""
+    """What every process needs to take part in a study; plain data.
+
+    `more` are the directions of further objectives, `epochs` the most that one trial trains; `trials` and
+    `total_epochs` are what is left of a budget in them, None where the budget is another.
+    """
 
     name: str
     storage: str
@@ -40,6 +46,7 @@ class StudySpec:
     reduction: int = 3
     epochs: int = 27
     trials: int | None = None
+    total_epochs: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -127,17 +134,26 @@ def issue_tickets(study: optuna.Study, trials: int) -> int:
 def worker_loop(
     study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, worker: str, stop: Callable[[], str]
 ) -> None:
-    """Run trials until there are none left or `stop` gives a reason: "interrupt" or "budget"."""
+    """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new."""
 
     def run(trial: optuna.Trial) -> Sequence[float]:
         trial.set_user_attr("worker", worker)
         return _run_trial(study, spec, space, objective, trial, stop)
 
-    while not stop():
+    while not stop() and (spec.trials is not None or _goes_on(study, spec)):
         try:
             study.optimize(run, n_trials=1, catch=(Exception,))
         except BudgetSpent:
             return
+
+
+def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
+    trials = study.get_trials(deepcopy=False)
+    return not _is_spent(trials, spec) and not is_exhausted(trials)
+
+
+def _is_spent(trials: Sequence[FrozenTrial], spec: StudySpec) -> bool:
+    return spec.total_epochs is not None and trained_epochs(trials) >= spec.total_epochs
 
 
 def _run_trial(
@@ -148,18 +164,23 @@ def _run_trial(
     trial: optuna.Trial,
     stop: Callable[[], str],
 ) -> Sequence[float]:
-    several = bool(spec.more)
-    handle = TrialHandle(trial, spec.seed, lambda: bool(stop()), pausing=spec.pruner == "pausing", several=several)
+    handle = TrialHandle(
+        trial,
+        spec.seed,
+        lambda: bool(stop()),
+        lambda: _is_spent(study.get_trials(deepcopy=False), spec),
+        pruner=spec.pruner,
+        several=bool(spec.more),
+    )
     handle.note(root=handle.root, attempt=handle.attempt, seed=handle.seed)
     candidate = space.suggest(trial)
     if candidate is None:
         handle.note(pruned_by="no modality")
         raise optuna.TrialPruned("every modality was given no encoder")
     handle.note(**candidate.to_dict(), key=candidate.key)
-    twin = _twin(study, candidate.key)
+    twin = find_twin(study.get_trials(deepcopy=False), candidate.key, handle.root)
     if twin is not None:
-        handle.note(duplicate_of=twin.number)
-        return list(twin.values)
+        return record_duplicate(study, trial, twin, tickets=spec.trials is not None)
     try:
         found = objective(candidate, handle)
         values = [found] if isinstance(found, float | int) else list(found)
@@ -170,8 +191,8 @@ def _run_trial(
     except Pruned as why:
         raise optuna.TrialPruned(str(why)) from None
     except Interrupted:
-        if stop() == "budget":
-            handle.note(pruned_by="budget")
+        if stop() == "budget" or handle.spent:
+            handle.note(pruned_by=BUDGET)
             raise optuna.TrialPruned("the budget is spent") from None
         handle.note(failure="interrupted")
         hand_back(study, study._storage.get_trial(trial._trial_id))
@@ -184,12 +205,6 @@ def _run_trial(
         raise
 
 
-def _twin(study: optuna.Study, key: str) -> FrozenTrial | None:
-    """Return the complete trial that trained the same candidate, if there is one."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return next((each for each in complete if each.user_attrs.get("key") == key), None)
-
-
 def failure_text(error: BaseException) -> str:
     """Say in one line why something failed."""
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
@@ -199,10 +214,7 @@ def failure_text(error: BaseException) -> str:
 
 
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
-    """Count roots by how they stand: complete, pruned, failed, running, waiting."""
-    last: dict[int, FrozenTrial] = {}
-    for trial in trials:
-        last[root_of(trial)] = trial
+    """Count roots by how they stand: complete, pruned, failed, running, waiting; paused or duplicate where some are."""
     names = {
         TrialState.COMPLETE: "complete",
         TrialState.PRUNED: "pruned",
@@ -210,7 +222,17 @@ def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
     }
-    return dict.fromkeys(names.values(), 0) | Counter(names[trial.state] for trial in last.values())
+    kinds = [
+        "duplicate" if is_duplicate(each) else "paused" if is_paused(each) else names[each.state]
+        for each in last_attempts(trials).values()
+    ]
+    return dict.fromkeys(names.values(), 0) | Counter(kinds)
+
+
+def finished(trials: Sequence[FrozenTrial]) -> int:
+    """Return how many trials of a budget are over; a paused one is, until it is promoted."""
+    last, roots = last_attempts(trials), {root_of(each) for each in trials if is_root(each)}
+    return sum(last[root].state.is_finished() for root in roots)
 
 
 def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:

@@ -42,11 +42,13 @@ class TrialHandle:
         trial: optuna.Trial,
         study_seed: int,
         stop: Callable[[], bool],
+        is_spent: Callable[[], bool] = lambda: False,
         *,
-        pausing: bool = False,
+        pruner: str = "halving",
         several: bool = False,
     ) -> None:
-        self._trial, self._stop, self._pausing, self._several = trial, stop, pausing, several
+        self._trial, self._stop, self._is_spent, self._pruner, self._several = trial, stop, is_spent, pruner, several
+        self.spent = False
         self.number = trial.number
         self.root = int(trial.user_attrs.get("root", trial.number))
         self.attempt = int(trial.user_attrs.get("attempt", 0))
@@ -65,12 +67,14 @@ class TrialHandle:
             raise TrialFailed(f"the score is {score} in epoch {epoch}")
         self.history.append({"epoch": epoch, "score": score, **metrics})
         self._trial.set_user_attr("history", self.history)
+        self.spent = self._is_spent()
         if self._several:
             return  # Optuna prunes by one objective only
         self._trial.report(score, epoch)
         if self._trial.should_prune():
-            self.note(pruned_by=PAUSED if self._pausing else "halving")
-            raise (Paused if self._pausing else Pruned)(f"ended after epoch {epoch}")
+            pausing = self._pruner == "pausing"
+            self.note(pruned_by=PAUSED if pausing else self._pruner)
+            raise (Paused if pausing else Pruned)(f"ended after epoch {epoch}")
 
     def note(self, **attributes: Any) -> None:
         """Keep facts about the trial."""
@@ -85,8 +89,11 @@ class TrialHandle:
             self._trial.set_constraint(name, value)
 
     def should_stop(self) -> bool:
-        """Tell whether the trial must end now because the process or the budget ends."""
-        return self._stop()
+        """Tell whether the trial must end now because the process or the budget ends.
+
+        A budget in epochs is asked for after each epoch only, so that a trial whose last epoch spends it is complete.
+        """
+        return self.spent or self._stop()
 
 
 Objective = Callable[[Candidate, TrialHandle], float | Sequence[float]]

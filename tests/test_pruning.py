@@ -14,8 +14,9 @@ from toy_trials import (
 )
 
 from search.attempts import promote
-from search.pruning import PAUSED, PausingPruner, make_pruner, savings, trained_epochs
+from search.pruning import PAUSED, PausingPruner, make_pruner
 from search.space import Candidate
+from search.spending import savings, trained_epochs
 from search.study import StudySpec, create_or_resume, issue_tickets, summary, worker_loop
 from search.trial import TrialHandle
 

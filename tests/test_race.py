@@ -20,7 +20,7 @@ START = datetime(2026, 1, 1)
 def ended(minute: int, value: float | None, *seconds: float) -> FrozenTrial:
     """A trial that ended after some minutes, with the seconds of its epochs; without a value it was pruned."""
     return FrozenTrial(
-        number=0,
+        number=minute,
         state=TrialState.PRUNED if value is None else TrialState.COMPLETE,
         value=value,
         datetime_start=START,

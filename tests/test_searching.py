@@ -48,9 +48,11 @@ def test_what_the_user_sees(first: SearchResult, small_folder: Path, runs: Path)
     shown = first.render().splitlines()
     assert shown[0] == "small: all trials done (3 complete)"
     assert shown[1].startswith(best)
-    assert shown[2] == f"report: {runs / 'small' / 'report.html'}"
-    assert len(shown) == 3
-    assert study_status(study(small_folder, runs)).splitlines() == ["small: 3 complete", shown[1]]
+    assert shown[2].startswith("trained 6 epochs (")
+    assert shown[3] == f"report: {runs / 'small' / 'report.html'}"
+    assert len(shown) == 4
+    status = study_status(study(small_folder, runs)).splitlines()
+    assert status == ["small: 3 complete", shown[1], f"3 of 3 trials; {shown[2]}"]
     html = first.report.read_text(encoding="utf-8")
     assert "small" in html
     assert f"{first.best.value:.4f}"[:5] in html

@@ -40,7 +40,7 @@ def test_a_budget_in_seconds_is_spent_once(small_folder: Path, runs: Path) -> No
     config = study(small_folder, runs, "timed", search={"seconds": 3, "workers": 2})
     result = run_search(config, live=False)
     assert result.ending == "budget"
-    assert result.render().startswith("timed: the time is spent")
+    assert result.render().startswith("timed: the budget is spent")
     assert load_study(config).user_attrs["spent_seconds"] >= 3
     before = load_study(config).get_trials()
     assert all(trial.state.is_finished() for trial in before)

@@ -15,7 +15,7 @@ from toy_trials import (
     spec,  # noqa: F401 - fixtures
 )
 
-from fusion.component import UsageError
+from fusion.component import Float, UsageError
 from search.space import Candidate, Space
 from search.study import (
     StudySpec,
@@ -71,7 +71,7 @@ def test_a_failure_says_why_in_one_line_and_takes_no_other_trial_with_it(
 
 
 def test_a_pruned_trial_says_by_what(spec: StudySpec) -> None:
-    nothing = Space({"codes": {"none": {}, "bag": {}}}, {"late": {}}, 16, {})
+    nothing = Space({"codes": {"none": {}, "bag": {}}}, {"late": {}}, 16, {"lr": Float(0.1, 0.2)})  # no duplicates
     spec = replace(spec, trials=12)
     study = begin(spec)
 
