@@ -19,6 +19,7 @@ from experiments.race import anytime
 from experiments.search_config import SearchConfig
 from experiments.tracking.runs import Connection, find_runs
 from fusion import UsageError
+from search.duplicates import record_duplicate
 from search.evolution import EvolutionSampler
 from search.objectives import LIMITS, candidates, picked
 from search.samplers import make_sampler
@@ -139,3 +140,13 @@ def test_samplers_that_learn_nothing_from_limits_are_refused_with_them(sampler: 
     with pytest.raises(ValidationError, match=f"sampler '{sampler}' does not learn from trials that a limit ended"):
         SearchConfig(trials=3, sampler=sampler, limits={"parameters": 10.0})  # type: ignore[arg-type]
     SearchConfig(trials=3, sampler=sampler)  # type: ignore[arg-type]
+
+
+def test_samplers_are_told_that_a_copy_is_over_a_limit_too() -> None:
+    study = optuna.create_study(direction="maximize")
+    first = study.ask()
+    first.set_constraint("memory_mb", 0.5)
+    twin = study.tell(first, 0.9)
+    copy = study.ask()
+    assert record_duplicate(study, copy, twin, tickets=False) == [0.9]
+    assert study.tell(copy, 0.9).constraints == {"memory_mb": 0.5}
