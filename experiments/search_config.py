@@ -62,6 +62,15 @@ class SearchConfig(Strict):
         return self
 
     @model_validator(mode="after")
+    def _limits_are_learned(self) -> SearchConfig:
+        if self.limits and self.sampler in ("gp", "cmaes"):
+            raise ValueError(
+                f"sampler '{self.sampler}' does not learn from trials that a limit ended, and would propose them again "
+                "and again; take tpe, nsga2, nsga3 or evolution"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fractions_rise(self) -> SearchConfig:
         if self.fractions and self.pruner == "none":
             raise ValueError("fractions are of rungs, and pruner 'none' has none; take halving, pausing or hyperband")

@@ -86,6 +86,8 @@ def record_duplicate(study: optuna.Study, trial: optuna.Trial, twin: FrozenTrial
         TrialPruned: the twin has no scores, or none yet.
     """
     trial.set_user_attr(DUPLICATE_OF, twin.number)
+    for limit, over in twin.constraints.items():  # or samplers would take its scores for those of one within limits
+        trial.set_constraint(limit, over)
     redraws = int(trial.user_attrs.get(_REDRAWS, 0))
     root = int(trial.user_attrs.get("root", trial.number))
     if tickets and redraws < REDRAWS:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
+from search.duplicates import is_duplicate
 from search.objectives import score_of
 from search.settings import NONE
 
@@ -44,7 +45,7 @@ def component_effects(trials: Sequence[FrozenTrial], seed: int = 0, resamples: i
         (score, _components(trial))
         for trial in trials
         if trial.state == TrialState.COMPLETE and (score := score_of(trial)) is not None and _components(trial)
-        if "duplicate_of" not in trial.user_attrs  # a copied score would count twice, and look certain
+        if not is_duplicate(trial)  # a copied score would count twice, and look certain
     ]
     if len(rows) < _LEAST:
         return []

@@ -9,6 +9,7 @@ import optuna
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 
+from search.duplicates import is_duplicate
 from search.objectives import maximises
 
 _ENOUGH = 8
@@ -47,11 +48,7 @@ def variance_shares(study: optuna.Study, seed: int = 0) -> dict[str, float]:
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [each for each in trials if not _copied(each)]
-
-
-def _copied(trial: FrozenTrial) -> bool:
-    return "duplicate_of" in trial.user_attrs
+    return [each for each in trials if not is_duplicate(each)]
 
 
 def _evaluated(
@@ -64,7 +61,7 @@ def _evaluated(
     sign = -1.0 if maximises(study) else 1.0  # PED-ANOVA asks what makes its target low
 
     def target(trial: FrozenTrial) -> float:
-        return math.nan if _copied(trial) else sign * float(trial.values[0])  # Optuna leaves out what is not finite
+        return math.nan if is_duplicate(trial) else sign * float(trial.values[0])  # what is not finite is left out
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # Optuna says each time what low means, and which choices are rare

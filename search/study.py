@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -99,9 +100,18 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
         for name, value in attributes.items():
             if name not in known:
                 study.set_user_attr(name, value)
+        _name_objectives(study, attributes.get("objectives", ()))
     finally:
         storage.close()
     return open_study(spec)
+
+
+def _name_objectives(study: optuna.Study, names: Sequence[str]) -> None:
+    """Let Optuna's pictures and optuna-dashboard call the objectives what we call them."""
+    if names:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(names))
 
 
 def issue_tickets(study: optuna.Study, trials: int) -> int:

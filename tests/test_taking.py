@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import ValidationError
 from toy_tracking import connection, empty_runs, runs, tracker, trial  # noqa: F401 - fixtures
 from toy_trials import ATTRIBUTES, spec  # noqa: F401
 
 from experiments.live import best_trial
 from experiments.race import anytime
+from experiments.search_config import SearchConfig
 from experiments.tracking.runs import Connection, find_runs
 from fusion import UsageError
+from search.duplicates import record_duplicate
 from search.evolution import EvolutionSampler
 from search.objectives import LIMITS, candidates, picked
+from search.samplers import make_sampler
 from search.study import StudySpec, create_or_resume
+from search.trial import TrialHandle
 
 
 def finished(score: float, **attributes: Any) -> FrozenTrial:
@@ -101,3 +108,45 @@ def test_a_study_is_not_resumed_for_other_objectives(spec: StudySpec) -> None:
     several = replace(spec, more=("minimize",))
     with pytest.raises(UsageError, match="study 'toy' exists with other objectives; choose another name"):
         create_or_resume(several, {**ATTRIBUTES, "objectives": ["auroc", "latency_ms"]})
+
+
+def test_objectives_have_their_names_in_optuna_too(spec: StudySpec) -> None:
+    study = create_or_resume(replace(spec, more=("minimize",)), {**ATTRIBUTES, "objectives": ["auroc", "flops"]})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        assert study.metric_names == ["auroc", "flops"]
+
+
+@pytest.mark.parametrize("name", ["tpe", "evolution"])
+def test_samplers_avoid_what_limits_end_before_training(name: str) -> None:
+    found = []
+    for seed in range(3):
+        study = optuna.create_study(sampler=make_sampler(name, seed))
+
+        def objective(trial: optuna.Trial) -> float:
+            x = trial.suggest_float("x", 0, 1)
+            TrialHandle(trial, 0, lambda: False).over({"size": x - 0.3})  # a random x is within with 0.3
+            if x > 0.3:
+                raise optuna.TrialPruned
+            return -x
+
+        study.optimize(objective, n_trials=80)
+        found += [trial.params["x"] <= 0.3 for trial in study.get_trials()[30:]]
+    assert np.mean(found) > 0.4
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+def test_samplers_that_learn_nothing_from_limits_are_refused_with_them(sampler: str) -> None:
+    with pytest.raises(ValidationError, match=f"sampler '{sampler}' does not learn from trials that a limit ended"):
+        SearchConfig(trials=3, sampler=sampler, limits={"parameters": 10.0})  # type: ignore[arg-type]
+    SearchConfig(trials=3, sampler=sampler)  # type: ignore[arg-type]
+
+
+def test_samplers_are_told_that_a_copy_is_over_a_limit_too() -> None:
+    study = optuna.create_study(direction="maximize")
+    first = study.ask()
+    first.set_constraint("memory_mb", 0.5)
+    twin = study.tell(first, 0.9)
+    copy = study.ask()
+    assert record_duplicate(study, copy, twin, tickets=False) == [0.9]
+    assert study.tell(copy, 0.9).constraints == {"memory_mb": 0.5}
