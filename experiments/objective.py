@@ -10,7 +10,7 @@ from typing import Any
 from encoders.preprocessor import Preparation
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
-from experiments.costs import Judge
+from experiments.costs import Judge, training_flops
 from experiments.data.store import Store
 from experiments.device import pick_device, release_memory
 from experiments.feeding import sources
@@ -71,7 +71,10 @@ def make_judge(config: StudyConfig, store: Store) -> Judge:
             plans.setdefault(plan.modality, plan)
     groups = subgroups(store, list(plans.values()), search.subgroups) if plans else Subgroups({})
     metric = selection_metric(store.task, config.training).name
-    return Judge(store, metric, (*search.objectives, *search.limits), groups, pick_device())
+    wanted = [*search.objectives, *search.limits]
+    if search.flops is not None and "flops" not in wanted:
+        wanted.append("flops")  # the budget is counted in them
+    return Judge(store, metric, tuple(wanted), groups, pick_device())
 
 
 def _run(
@@ -86,9 +89,13 @@ def _run(
         return trial.should_stop()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        trial.report(epoch, metrics["score"], {k: v for k, v in metrics.items() if k not in ("score", "epoch")})
+        entry = {name: value for name, value in metrics.items() if name not in ("score", "epoch")}
+        if "flops" in costs:
+            entry["flops"] = training_flops(costs["flops"], patients) * metrics.get("share", 1.0)
+        trial.report(epoch, metrics["score"], entry)
 
     costs: dict[str, float] = {}
+    patients = len(store.cohort.rows("train"))
 
     def measure(model: FusionModel, feeds: Mapping[str, Any]) -> None:
         costs.update(judge.before(model, feeds))

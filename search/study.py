@@ -20,7 +20,7 @@ from search.duplicates import find_twin, is_duplicate, is_exhausted, record_dupl
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.samplers import make_sampler
 from search.space import Space
-from search.spending import trained_epochs
+from search.spending import is_spent
 from search.storage import BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
 
@@ -29,8 +29,8 @@ from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandl
 class StudySpec:
     """What every process needs to take part in a study; plain data.
 
-    `more` are the directions of further objectives, `epochs` the most that one trial trains; `trials` and
-    `total_epochs` are what is left of a budget in them, None where the budget is another.
+    `more` are the directions of further objectives, `epochs` the most that one trial trains; `trials`,
+    `total_epochs` and `total_flops` are the budget in them, None where the budget is another.
     """
 
     name: str
@@ -47,6 +47,7 @@ class StudySpec:
     epochs: int = 27
     trials: int | None = None
     total_epochs: int | None = None
+    total_flops: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -153,7 +154,7 @@ def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
 
 
 def _is_spent(trials: Sequence[FrozenTrial], spec: StudySpec) -> bool:
-    return spec.total_epochs is not None and trained_epochs(trials) >= spec.total_epochs
+    return is_spent(trials, spec.total_epochs, spec.total_flops)
 
 
 def _run_trial(
