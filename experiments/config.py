@@ -156,6 +156,12 @@ class StudyConfig(_Common):
     space: SpaceConfig
     search: SearchConfig
 
+    @model_validator(mode="after")
+    def _stacked_share_batches(self) -> StudyConfig:
+        if self.search.stack > 1 and self.training.batch_order is None:
+            raise ValueError("search.stack trains trials on the same batches; give training.batch_order a seed, like 0")
+        return self
+
     @property
     def folder(self) -> Path:
         """Where the study keeps its storage, checkpoints and reports."""

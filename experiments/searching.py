@@ -17,6 +17,7 @@ from experiments.config import StudyConfig
 from experiments.costs import check_for_task
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
+from experiments.stackable import apart
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
 from experiments.train import selection_metric
@@ -88,8 +89,9 @@ def run_search(
     """
     space = study_space(config)
     note = sampler_note(config.search.sampler, space)
-    if note is not None:
-        logging.getLogger("ehrfusion").warning(note)
+    for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
+        if each is not None:
+            logging.getLogger("ehrfusion").warning(each)
     if fresh:
         _forget(config)
     store = open_store(config, progress=live)
