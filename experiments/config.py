@@ -66,7 +66,8 @@ class TrainingConfig(Strict):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
 
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
-    together; without one the order hangs on a run's own seed.
+    together; without one the order hangs on a run's own seed. `compile` is for GPUs and
+    long runs, for each run compiles anew: `torch.compile`, by `reduce-overhead` with CUDA graphs.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 27
@@ -79,6 +80,7 @@ class TrainingConfig(Strict):
     metric: str | None = None
     deterministic: bool = True
     batch_order: int | None = None
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unimodal_loss: Annotated[float, Field(ge=0)] = 0.0

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
 from experiments.data.batches import Batch, iterate_batches
 from experiments.data.shares import Shares, share_entry
@@ -170,6 +171,7 @@ class Run:
             self.companion.before_step(batch)
         inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
+        begin_step(self.training.compile)
         with precision(self.device):
             found = self.strategies(self.model, inputs, target)
         total = torch.stack(list(found.losses.values())).sum()

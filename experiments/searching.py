@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
+from experiments.compiling import check_compile
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
-from experiments.engine import Ending, LocalEngine, supervise
+from experiments.engine import Ending, LocalEngine, supervise, visible_gpus
 from experiments.live import LiveView, best_trial, describe
 from experiments.stackable import apart
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
@@ -88,6 +89,7 @@ def run_search(
             the tracker does not answer.
     """
     space = study_space(config)
+    check_compile(config.training.compile, bool(visible_gpus()))
     note = sampler_note(config.search.sampler, space)
     for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
         if each is not None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from encoders.stacked import stack_encoders
+from experiments.compiling import begin_step, check_compile, compile_parts
 from experiments.config import TrainingConfig
 from experiments.data.batches import Batch
 from experiments.data.shares import Shares, share_entry
@@ -48,6 +49,7 @@ def train_stacked(
     """
     check_stackable(members)
     device = pick_device()
+    check_compile(members[0].training.compile, device.type == "cuda")
     reset_peak_memory(device)
     plans = preparations(members[0].architecture, preprocess or {})
     store.prepare(list(plans.values()))
@@ -153,6 +155,7 @@ class _Stack:
             name: stack_encoders([model.encoders[name] for model in models], self.dice) for name in models[0].encoders
         }
         fusion = stack_fusion([model.fusion for model in models], self.dice)
+        compile_parts([*encoders.values(), fusion], runs[0].training.compile, device)
         self.model = StackedModel(models, encoders, fusion, StackedLinear([model.head for model in models])).to(device)
 
     def epoch(self, asked: Callable[[], bool]) -> dict[int, NotFinite]:
@@ -184,6 +187,7 @@ class _Stack:
     def gradients(self, batch: Batch) -> Tensor:
         """Give every model its gradients on a batch and return the losses. Shape: -> (K,)."""
         count, inputs, target = len(self.runs), move(batch.inputs, self.device), batch.target.to(self.device)
+        begin_step(self.runs[0].training.compile)
         with precision(self.device):
             logits = self.model(inputs)
             target = target.repeat(count, *[1] * (target.dim() - 1))
