@@ -58,6 +58,7 @@ def test_without_a_gpu_it_is_refused_before_anything_is_trained(
     begin_step("none")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo looks at tensors between two modules
 def test_compiled_runs_come_to_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, by a backend that traces and generates no code."""
