@@ -16,7 +16,8 @@ import torch
 
 from experiments.config import TrainingConfig, parse_config
 from experiments.data.store import Store
-from experiments.stacked import Member, train_stacked
+from experiments.stackable import Member
+from experiments.stacked import train_stacked
 from experiments.train import Fit, train
 from experiments.workspace import open_store
 from fusion import Architecture, Spec

@@ -21,7 +21,8 @@ from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.plots import forest_png
-from experiments.stacked import groups, train_seeds
+from experiments.stackable import groups
+from experiments.stacked import train_seeds
 from experiments.train import NotFinite, selection_metric
 from experiments.whole import whole_file
 from experiments.work import Work, with_equal_work

@@ -66,7 +66,8 @@ class TrainingConfig(Strict):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
 
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
-    together; without one the order hangs on a run's own seed.
+    together; without one the order hangs on a run's own seed. `compile` is for GPUs and
+    long runs, for each run compiles anew: `torch.compile`, by `reduce-overhead` with CUDA graphs.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 27
@@ -79,6 +80,7 @@ class TrainingConfig(Strict):
     metric: str | None = None
     deterministic: bool = True
     batch_order: int | None = None
+    compile: Literal["none", "default", "reduce-overhead"] = "none"
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unimodal_loss: Annotated[float, Field(ge=0)] = 0.0
@@ -155,6 +157,12 @@ class StudyConfig(_Common):
 
     space: SpaceConfig
     search: SearchConfig
+
+    @model_validator(mode="after")
+    def _stacked_share_batches(self) -> StudyConfig:
+        if self.search.stack > 1 and self.training.batch_order is None:
+            raise ValueError("search.stack trains trials on the same batches; give training.batch_order a seed, like 0")
+        return self
 
     @property
     def folder(self) -> Path:

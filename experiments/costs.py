@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -148,10 +149,34 @@ def hidden(feeds: Mapping[str, Any], modality: str) -> dict[str, Any]:
 
 def count_flops(model: FusionModel, inputs: Mapping[str, Any]) -> float:
     """Count the floating-point operations of a forward pass: matrix products, convolutions, attention; no look-ups."""
-    # written out, because the counter overlooks the fused attention of the CPU
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # its bookkeeping of modules fails where no gradient is kept
+    with _countable_kernels(), FlopCounterMode(display=False) as counter:
         model(inputs)
     return float(counter.get_total_flops())
+
+
+def training_flops(forward: float, patients: int) -> float:
+    """Return the operations of an epoch from those of a forward pass for one patient.
+
+    Reference:
+        Kaplan et al., Scaling Laws for Neural Language Models, 2020: a backward pass costs two forward passes.
+    """
+    return 3 * forward * patients
+
+
+@contextmanager
+def _countable_kernels() -> Iterator[None]:
+    """Let recurrent layers and attention be matrix products: the fused kernels of some devices count as nothing."""
+    libraries: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.mkldnn)
+    before = [each.enabled for each in libraries]
+    try:
+        for each in libraries:
+            each.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        for each, enabled in zip(libraries, before, strict=True):
+            each.enabled = enabled
 
 
 def _latency(model: FusionModel, inputs: Mapping[str, Any], device: torch.device) -> float:

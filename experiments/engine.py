@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from experiments.worker import WorkerSpec, lives, work, worker_id
 from search.attempts import fail_lost, promote, rescue
-from search.spending import trained_epochs
+from search.spending import is_spent
 
 _UNSIGNED_SECONDS = 10.0  # a worker that has not signed its trial after this long died before it could
 _CRASHES_ALLOWED = 20
@@ -140,6 +140,7 @@ def supervise(
     on_tick: Callable[[Sequence[FrozenTrial]], None],
     seconds: float | None = None,
     epochs: int | None = None,
+    flops: float | None = None,
     on_spent: Callable[[float], None] | None = None,
     promoting: AbstractContextManager[object] | None = None,
     poll_seconds: float = 0.5,
@@ -151,7 +152,8 @@ def supervise(
 
     Args:
         seconds: what is left of a budget in seconds.
-        epochs: a budget in epochs of all trials together; without it and seconds, tickets are the budget.
+        epochs: a budget in epochs of all trials together.
+        flops: the same in floating-point operations; without it, epochs and seconds, tickets are the budget.
         on_spent: called with the seconds since the last call, to keep the account of such a budget.
         promoting: a lock against other drivers, so that no paused trial goes on twice.
         grace_seconds: how long workers may take to hand back before they are killed.
@@ -183,7 +185,7 @@ def supervise(
                 counted = time.monotonic()
             if ending == "complete":
                 ending = _should_end(asked, crashes)
-                if ending == "complete" and _is_spent(trials, epochs, seconds, started):
+                if ending == "complete" and _is_over(trials, epochs, flops, seconds, started):
                     ending = "budget"
                 asked_at = time.monotonic()
                 if ending != "complete":
@@ -191,7 +193,8 @@ def supervise(
                 else:
                     idle.update(slot for slot, _, _ in ended)
                     crashed = {slot for slot, _, code in ended if code != 0}
-                    _restart(engine, idle, trials, crashed if seconds is not None or epochs is not None else set())
+                    tickets = seconds is None and epochs is None and flops is None
+                    _restart(engine, idle, trials, set() if tickets else crashed)
             elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
     return ending
@@ -203,10 +206,10 @@ def _should_end(asked: _Asked, crashes: int) -> Ending:
     return "crashes" if crashes > _CRASHES_ALLOWED else "complete"
 
 
-def _is_spent(trials: Sequence[FrozenTrial], epochs: int | None, seconds: float | None, started: float) -> bool:
-    if seconds is not None and time.monotonic() - started > seconds:
-        return True
-    return epochs is not None and trained_epochs(trials) >= epochs
+def _is_over(
+    trials: Sequence[FrozenTrial], epochs: int | None, flops: float | None, seconds: float | None, started: float
+) -> bool:
+    return (seconds is not None and time.monotonic() - started > seconds) or is_spent(trials, epochs, flops)
 
 
 def _restart(engine: Engine, idle: set[int], trials: Sequence[FrozenTrial], crashed: set[int]) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from optuna.trial import FrozenTrial, TrialState
 
 from search.objectives import is_candidate, score_of
-from search.spending import trained_epochs
+from search.spending import trained_epochs, trained_flops
 from search.study import finished, summary
 
 
@@ -26,11 +26,13 @@ class LiveView:
         trials: int | None,
         seconds: float | None,
         epochs: int | None = None,
+        flops: float | None = None,
         *,
         enabled: bool = True,
     ) -> None:
         self.title, self.metric, self.maximise = title, metric, maximise
-        self.trials, self.seconds, self.epochs, self.enabled = trials, seconds, epochs, enabled
+        self.trials, self.seconds, self.epochs, self.flops = trials, seconds, epochs, flops
+        self.enabled = enabled
         self.watched = enabled and sys.stderr.isatty()
         self.started, self.reached_before = time.monotonic(), -1.0
         self.best: float | None = None
@@ -68,13 +70,15 @@ class LiveView:
 
     @property
     def total(self) -> float:
-        """How much of the budget there is, in trials, epochs or seconds."""
-        return float(self.trials or self.epochs or max(1.0, self.seconds or 1.0))
+        """How much of the budget there is, in trials, epochs, floating-point operations or seconds."""
+        return float(self.trials or self.epochs or self.flops or max(1.0, self.seconds or 1.0))
 
     def reached(self, trials: Sequence[FrozenTrial]) -> float:
         """Return how much of the budget is spent, in the same unit."""
         if self.trials:
             return finished(trials)
+        if self.flops:
+            return trained_flops(trials)
         return trained_epochs(trials) if self.epochs else time.monotonic() - self.started
 
     def time_left(self, reached: float) -> float | None:
@@ -97,6 +101,7 @@ class LiveView:
         head = Table.grid(padding=(0, 1))
         amount = f"{done}/{self.trials} trials" if self.trials else f"{done} trials"
         amount += f", {reached:.0f}/{self.epochs} epochs" if self.epochs else ""
+        amount += f", {reached:.2e}/{self.flops:.2e} FLOPs" if self.flops else ""
         head.add_row(f"[bold]{self.title}[/bold]", ProgressBar(total=self.total, completed=reached, width=40), amount)
         head.add_row("", "", f"about {_minutes(left)} left" if left is not None else "")
         body = Table.grid(padding=(0, 2))

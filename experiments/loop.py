@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
 from experiments.data.batches import Batch, iterate_batches
-from experiments.data.shares import Shares
+from experiments.data.shares import Shares, share_entry
 from experiments.data.store import Store
 from experiments.device import move
 from experiments.evaluate import precision, predict_sources, squeeze_outputs
@@ -107,9 +108,8 @@ class Run:
             start = time.monotonic()
             losses = self.epoch(should_stop)
             with self.average.applied(self.model):
-                entry = {"epoch": float(self.state.epoch + 1), **losses, **self.tune()}
-                if self.shares is not None and self.shares.at(self.state.epoch + 1) < 1:
-                    entry["share"] = self.shares.at(self.state.epoch + 1)
+                number = self.state.epoch + 1
+                entry = {"epoch": float(number), **losses, **self.tune(), **share_entry(self.shares, number)}
                 entry["seconds"] = time.monotonic() - start
                 self.record(entry)
             if path is not None:
@@ -171,6 +171,7 @@ class Run:
             self.companion.before_step(batch)
         inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
+        begin_step(self.training.compile)
         with precision(self.device):
             found = self.strategies(self.model, inputs, target)
         total = torch.stack(list(found.losses.values())).sum()

@@ -3,51 +3,98 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from encoders.preprocessor import Preparation
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
-from experiments.costs import Judge
+from experiments.costs import Judge, training_flops
 from experiments.data.store import Store
 from experiments.device import pick_device, release_memory
 from experiments.feeding import sources
+from experiments.stackable import Member, Watch, can_stack, may_differ
+from experiments.stacked import train_stacked
 from experiments.studies import preparations_of, study_shares, study_space
 from experiments.subgroups import Subgroups, subgroups
-from experiments.train import NotFinite, Stopped, selection_metric, train
+from experiments.train import Fit, NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
 from fusion import FusionModel, UsageError
 from search.objectives import over_limits
 from search.space import Candidate
-from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle
+from search.trial import Ending, Interrupted, Paused, Pruned, Started, TrialFailed, TrialHandle
 
 
-def make_objective(settings: Mapping[str, Any]) -> Objective:
-    """Open the data of a study once and return the function that runs its trials in this process."""
+def make_objective(settings: Mapping[str, Any]) -> StudyObjective:
+    """Open the data of a study once and return what runs its trials in this process."""
     config = parse_config(settings)
     if not isinstance(config, StudyConfig):
         raise UsageError(f"'{config.name}' is an experiment; a search needs a study")
     store = open_store(config)
-    folder = config.folder / "checkpoints"
-    judge = make_judge(config, store)
+    return StudyObjective(config, store, make_judge(config, store))
 
-    def objective(candidate: Candidate, trial: TrialHandle) -> Sequence[float]:
-        checkpoint = folder / f"{trial.root}.safetensors"
+
+@dataclass(frozen=True)
+class StudyObjective:
+    """Runs the trials of a study: each alone, or several of one structure together."""
+
+    config: StudyConfig
+    store: Store
+    judge: Judge
+
+    def __call__(self, candidate: Candidate, trial: TrialHandle) -> Sequence[float]:
+        """Run one trial."""
+        task = self._task(candidate, trial)
+        with _ended_well(task.checkpoint):
+            fit = train(
+                candidate.architecture,
+                self.store,
+                task.training,
+                trial.seed,
+                preprocess=self.config.data.preprocess,
+                on_epoch=task.on_epoch,
+                should_stop=task.should_stop,
+                checkpoint=task.checkpoint,
+                on_model=task.on_model,
+                shares=study_shares(self.config),
+            )
+            return task.values(fit)
+
+    def may_differ(self, parameter: str) -> bool:
+        """Tell whether trials that are trained together may differ in a parameter of the search."""
+        return may_differ(parameter)
+
+    def can_stack(self, candidate: Candidate) -> bool:
+        """Tell whether trials of this structure can be trained together."""
+        member = Member(candidate.architecture, trial_training(self.config.training, candidate), 0)
+        return can_stack([member, member])
+
+    def together(self, trials: Sequence[Started]) -> list[Ending]:
+        """Train trials together and return of each its scores, or how it ended early."""
+        tasks = [self._task(each.candidate, each.handle, among=len(trials)) for each in trials]
+        members = [
+            Member(
+                task.candidate.architecture,
+                task.training,
+                task.trial.seed,
+                Watch(task.on_epoch, task.should_stop, task.checkpoint, task.on_model),
+            )
+            for task in tasks
+        ]
+        shares, preprocess = study_shares(self.config), self.config.data.preprocess
         try:
-            values = _run(config, store, candidate, trial, checkpoint, judge)
-        except Paused:
-            raise  # its checkpoint is kept
-        except (Pruned, TrialFailed):
-            remove_checkpoint(checkpoint)
-            raise
+            fits = train_stacked(members, self.store, preprocess=preprocess, shares=shares)
+            return [_ending(task, fit) for task, fit in zip(tasks, fits, strict=True)]
         finally:
-            release_memory(pick_device())
-        remove_checkpoint(checkpoint)
-        return values
+            release_memory(self.judge.device)
 
-    return objective
+    def _task(self, candidate: Candidate, trial: TrialHandle, among: int = 1) -> _Task:
+        checkpoint = self.config.folder / "checkpoints" / f"{trial.root}.safetensors"
+        training = trial_training(self.config.training, candidate)
+        return _Task(self.config, self.store, self.judge, candidate, trial, training, checkpoint, among)
 
 
 def trial_training(base: TrainingConfig, candidate: Candidate) -> TrainingConfig:
@@ -71,62 +118,105 @@ def make_judge(config: StudyConfig, store: Store) -> Judge:
             plans.setdefault(plan.modality, plan)
     groups = subgroups(store, list(plans.values()), search.subgroups) if plans else Subgroups({})
     metric = selection_metric(store.task, config.training).name
-    return Judge(store, metric, (*search.objectives, *search.limits), groups, pick_device())
+    wanted = [*search.objectives, *search.limits]
+    if search.flops is not None and "flops" not in wanted:
+        wanted.append("flops")  # the budget is counted in them
+    return Judge(store, metric, tuple(wanted), groups, pick_device())
 
 
-def _run(
-    config: StudyConfig, store: Store, candidate: Candidate, trial: TrialHandle, checkpoint: Path, judge: Judge
-) -> Sequence[float]:
-    limit = config.search.trial_seconds
-    deadline = time.monotonic() + limit if limit else None
+class _Task:
+    """One trial while it is trained: what it reports, when it must end, and what it is worth."""
 
-    def should_stop() -> bool:
-        if deadline is not None and time.monotonic() > deadline:
-            raise TrialFailed(f"longer than the {limit:g} s a trial may take")
-        return trial.should_stop()
+    def __init__(
+        self,
+        config: StudyConfig,
+        store: Store,
+        judge: Judge,
+        candidate: Candidate,
+        trial: TrialHandle,
+        training: TrainingConfig,
+        checkpoint: Path,
+        among: int,
+    ) -> None:
+        self.config, self.store, self.judge, self.candidate, self.trial = config, store, judge, candidate, trial
+        self.training, self.checkpoint = training, checkpoint
+        self.limit = config.search.trial_seconds
+        self.deadline = time.monotonic() + among * self.limit if self.limit else None  # they share the time
+        self.costs: dict[str, float] = {}
+        self.patients = len(store.cohort.rows("train"))
 
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        trial.report(epoch, metrics["score"], {k: v for k, v in metrics.items() if k not in ("score", "epoch")})
+    def should_stop(self) -> bool:
+        """Tell whether the trial is asked to end.
 
-    costs: dict[str, float] = {}
+        Raises:
+            TrialFailed: it has taken too long.
+        """
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            raise TrialFailed(f"longer than the {self.limit:g} s a trial may take")
+        return self.trial.should_stop()
 
-    def measure(model: FusionModel, feeds: Mapping[str, Any]) -> None:
-        costs.update(judge.before(model, feeds))
-        _check_limits(trial, costs, config.search.limits)
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """Report an epoch."""
+        entry = {name: value for name, value in metrics.items() if name not in ("score", "epoch")}
+        if "flops" in self.costs:
+            entry["flops"] = training_flops(self.costs["flops"], self.patients) * metrics.get("share", 1.0)
+        self.trial.report(epoch, metrics["score"], entry)
 
-    try:
-        fit = train(
-            candidate.architecture,
-            store,
-            trial_training(config.training, candidate),
-            trial.seed,
-            preprocess=config.data.preprocess,
-            on_epoch=on_epoch,
-            should_stop=should_stop,
-            checkpoint=checkpoint,
-            on_model=measure,
-            shares=study_shares(config),
+    def on_model(self, model: FusionModel, feeds: Mapping[str, Any]) -> None:
+        """Measure a network before it is trained."""
+        self.costs.update(self.judge.before(model, feeds))
+        _check_limits(self.trial, self.costs, self.config.search.limits)
+
+    def values(self, fit: Fit) -> Sequence[float]:
+        """Note what a trained trial took and return its objectives."""
+        trial, search, judge, costs = self.trial, self.config.search, self.judge, self.costs
+        trial.note(
+            best_epoch=fit.best_epoch,
+            seconds=round(fit.seconds, 3),
+            parameters=fit.parameters,
+            peak_memory_mb=round(fit.peak_memory_mb, 1),
         )
+        costs["memory_mb"] = fit.peak_memory_mb
+        if judge.wanted:
+            feeds = sources(fit.model, fit.preparations, self.store, ("tuning",), judge.device)
+            costs |= judge.after(fit.model, feeds)
+            trial.note(costs=costs)
+            if "worst_subgroup" in judge.wanted:
+                trial.note(subgroups=len(judge.groups.members), subgroups_left_out=judge.groups.left_out)
+            trial.over(over_limits({"memory_mb": fit.peak_memory_mb}, search.limits))
+        known = {**fit.history[fit.best_epoch - 1], **costs}
+        return [fit.score, *(known[name] for name in search.objectives)]
+
+
+@contextmanager
+def _ended_well(checkpoint: Path) -> Iterator[None]:
+    """Say in the words of the search how a trial ended, and keep its checkpoint only where it may go on."""
+    try:
+        yield
+    except Paused:
+        raise
     except Stopped as stop:
         raise Interrupted(str(stop)) from None
+    except (Pruned, TrialFailed):
+        remove_checkpoint(checkpoint)
+        raise
     except (NotFinite, UsageError) as error:
+        remove_checkpoint(checkpoint)
         raise TrialFailed(str(error)) from None
-    trial.note(
-        best_epoch=fit.best_epoch,
-        seconds=round(fit.seconds, 3),
-        parameters=fit.parameters,
-        peak_memory_mb=round(fit.peak_memory_mb, 1),
-    )
-    costs["memory_mb"] = fit.peak_memory_mb
-    if judge.wanted:
-        feeds = sources(fit.model, fit.preparations, store, ("tuning",), judge.device)
-        costs |= judge.after(fit.model, feeds)
-        trial.note(costs=costs)
-        if "worst_subgroup" in judge.wanted:
-            trial.note(subgroups=len(judge.groups.members), subgroups_left_out=judge.groups.left_out)
-        trial.over(over_limits({"memory_mb": fit.peak_memory_mb}, config.search.limits))
-    known = {**fit.history[fit.best_epoch - 1], **costs}
-    return [fit.score, *(known[name] for name in config.search.objectives)]
+    else:
+        remove_checkpoint(checkpoint)
+    finally:
+        release_memory(pick_device())
+
+
+def _ending(task: _Task, fit: Fit | Exception) -> Ending:
+    try:
+        with _ended_well(task.checkpoint):
+            if isinstance(fit, Exception):
+                raise fit
+            return task.values(fit)
+    except Exception as end:
+        return end
 
 
 def _check_limits(trial: TrialHandle, costs: Mapping[str, float], limits: Mapping[str, float]) -> None:

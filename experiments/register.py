@@ -23,7 +23,8 @@ from experiments.feeding import preparations
 from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
-from experiments.stacked import groups, train_seeds
+from experiments.stackable import groups
+from experiments.stacked import train_seeds
 from experiments.studies import finalists, load_study
 from experiments.train import NotFinite, selection_metric
 from experiments.versions import package_versions

@@ -28,18 +28,21 @@ class SupernetConfig(Strict):
 
 
 class SearchConfig(Strict):
-    """How the space is searched: one total budget, in trials, epochs or seconds, also when resumed.
+    """How the space is searched: one total budget, in trials, epochs, seconds or flops, also when resumed.
 
     `objectives` are optimised beside the metric, `limits` must not be exceeded, and `subgroups` are prefixes of codes
     by which patients are grouped for the objective `worst_subgroup`. `fractions` are the shares of the training
     patients that a trial learns from until its first rung, from there to its second, and so on; then from all. An
-    epoch on a share of the patients counts as that share of an epoch. A candidate that was there before is not trained
-    again; its ticket is drawn anew up to three times.
+    epoch on a share of the patients counts as that share of an epoch. `flops` are operations of training: those of a
+    forward pass for each patient learned from, times three. A candidate that was there before is not trained again;
+    its ticket is drawn anew up to three times. `stack` is how many trials of one structure a worker trains together;
+    they differ in learning rate, weight decay, dropout and the like. What cannot be stacked is trained alone.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
+    flops: Annotated[float, Field(gt=0)] | None = None
     workers: Annotated[int, Field(ge=1)] = 1
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution", "progressive"] = "tpe"
     group: bool = False
@@ -53,12 +56,21 @@ class SearchConfig(Strict):
     supernet: SupernetConfig | None = None
     objectives: tuple[str, ...] = ()
     limits: dict[str, float] = {}
+    stack: Annotated[int, Field(ge=1)] = 1
     subgroups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _one_budget(self) -> SearchConfig:
-        if sum(each is not None for each in (self.trials, self.epochs, self.seconds)) != 1:
-            raise ValueError("give a budget: exactly one of 'trials', 'epochs' and 'seconds'")
+        if sum(each is not None for each in (self.trials, self.epochs, self.seconds, self.flops)) != 1:
+            raise ValueError("give a budget: exactly one of 'trials', 'epochs', 'seconds' and 'flops'")
+        if self.flops is not None and self.supernet is not None:
+            raise ValueError("the operations of a supernet are not counted; with one, give trials, epochs or seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _memory_is_of_one(self) -> SearchConfig:
+        if self.stack > 1 and "memory_mb" in (*self.objectives, *self.limits):
+            raise ValueError("stacked trials share their memory, so that memory_mb of one is not known; write stack: 1")
         return self
 
     @model_validator(mode="after")

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
+from experiments.compiling import check_compile
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
-from experiments.engine import Ending, LocalEngine, supervise
+from experiments.engine import Ending, LocalEngine, supervise, visible_gpus
 from experiments.live import LiveView, best_trial, describe
+from experiments.stackable import apart
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
 from experiments.train import selection_metric
@@ -27,7 +29,7 @@ from fusion import UsageError
 from search.attempts import continue_stopped, promote
 from search.objectives import maximises
 from search.samplers import sampler_note
-from search.spending import Savings, savings, trained_epochs
+from search.spending import Savings, is_spent, savings, trained_epochs, trained_flops
 from search.study import create_or_resume, finished, issue_tickets, summary
 
 if TYPE_CHECKING:
@@ -87,9 +89,11 @@ def run_search(
             the tracker does not answer.
     """
     space = study_space(config)
+    check_compile(config.training.compile, bool(visible_gpus()))
     note = sampler_note(config.search.sampler, space)
-    if note is not None:
-        logging.getLogger("ehrfusion").warning(note)
+    for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
+        if each is not None:
+            logging.getLogger("ehrfusion").warning(each)
     if fresh:
         _forget(config)
     store = open_store(config, progress=live)
@@ -101,6 +105,7 @@ def run_search(
         connected(config)  # before anything is written that would wait for it
     with one_at_a_time(config.folder):  # two drivers must not issue tickets twice
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
+        _check_counted(config, study)
         warm_start(config, study, space, store, progress=live)
         if config.search.trials is not None:
             issue_tickets(study, config.search.trials)
@@ -113,10 +118,19 @@ def run_search(
         config.search.trials,
         _seconds_left(config, study),
         config.search.epochs,
+        config.search.flops,
         enabled=live,
     )
     ending = _supervise(config, study, workers or config.search.workers, view, tracker)
     return _finish(config, study, ending, tracker)
+
+
+def _check_counted(config: StudyConfig, study: optuna.Study) -> None:
+    if config.search.flops is not None and savings(study.get_trials(deepcopy=False)).unknown_flops:
+        raise UsageError(
+            f"study '{config.name}' has trained without counting operations, so search.flops cannot be its budget; "
+            "give trials, epochs or seconds, or choose another name"
+        )
 
 
 def study_status(config: StudyConfig) -> str:
@@ -139,7 +153,10 @@ def _reached(config: StudyConfig, study: optuna.Study) -> str:
     if search.trials is not None:
         return f"{finished(trials)} of {search.trials} trials"
     if search.epochs is not None:
-        return f"{search.epochs - (_epochs_left(config, study) or 0.0):.0f} of {search.epochs} epochs"
+        before = search.epochs - (_epochs(config, study) or 0)
+        return f"{before + trained_epochs(trials):.0f} of {search.epochs} epochs"
+    if search.flops is not None:
+        return f"{trained_flops(trials):.2e} of {search.flops:.2e} FLOPs"
     return f"{float(study.user_attrs.get('spent_seconds', 0.0)):.0f} of {search.seconds:.0f} s"
 
 
@@ -162,8 +179,8 @@ def sync_study(config: StudyConfig) -> str:
 def _supervise(
     config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
 ) -> Ending:
-    left, epochs = _seconds_left(config, study), _epochs_left(config, study)
-    if (left is not None and left <= 0) or (epochs is not None and epochs <= 0):
+    left, trained = _seconds_left(config, study), study.get_trials(deepcopy=False)
+    if (left is not None and left <= 0) or is_spent(trained, _epochs(config, study), config.search.flops):
         return "budget"
     promoting = one_at_a_time(config.folder / "promoting")  # two drivers must not promote a trial twice
     with promoting:
@@ -188,6 +205,7 @@ def _supervise(
             on_tick=tick,
             seconds=left,
             epochs=_epochs(config, study),
+            flops=config.search.flops,
             on_spent=spent if left is not None else None,
             promoting=promoting,
         )
@@ -196,7 +214,7 @@ def _supervise(
 
 def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
     return WorkerSpec(
-        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study))),
+        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study), total_flops=config.search.flops)),
         objective="experiments.objective:make_objective",
         space="experiments.studies:worker_space",
         settings=config.model_dump(mode="json"),
@@ -215,11 +233,6 @@ def _epochs(config: StudyConfig, study: optuna.Study) -> int | None:
     if config.search.epochs is None:
         return None
     return config.search.epochs - int((study.user_attrs.get("supernet") or {}).get("epochs", 0))
-
-
-def _epochs_left(config: StudyConfig, study: optuna.Study) -> float | None:
-    budget = _epochs(config, study)
-    return None if budget is None else budget - trained_epochs(study.get_trials(deepcopy=False))
 
 
 def _seconds_left(config: StudyConfig, study: optuna.Study) -> float | None:

@@ -4,111 +4,117 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from encoders import ENCODERS
-from encoders.stacked import STACKABLE as STACKABLE_ENCODERS
 from encoders.stacked import stack_encoders
+from experiments.compiling import begin_step, check_compile, compile_parts
 from experiments.config import TrainingConfig
 from experiments.data.batches import Batch
+from experiments.data.shares import Shares, share_entry
 from experiments.data.store import Store
 from experiments.device import move, pick_device, reset_peak_memory, seed_everything
 from experiments.evaluate import precision, predict_sources
-from experiments.feeding import build_model, check_architecture, preparations, sources
-from experiments.loop import NotFinite, Run
+from experiments.feeding import build_model, preparations, sources
+from experiments.loop import NotFinite, Run, Stopped
 from experiments.optimizer import warm_up
+from experiments.stackable import Member, Watch, check_stackable
 from experiments.train import Fit, finished, train
-from fusion import FUSIONS, Architecture, Spec, UsageError
-from fusion.stacked import STACKABLE as STACKABLE_FUSIONS
+from fusion import Architecture
 from fusion.stacked import StackedLinear, StackedModel, stack_fusion
-
-OWN = ("lr", "weight_decay", "clip", "warmup_steps")
-"""The training settings in which runs trained together may differ."""
-_PLAIN = ("modality_dropout", "unimodal_loss", "alignment", "balance", "average")  # must be as a plain run has them
-
-
-class Member(NamedTuple):
-    """One of the runs that are trained together."""
-
-    architecture: Architecture
-    training: TrainingConfig
-    seed: int
 
 
 def train_stacked(
-    members: Sequence[Member], store: Store, *, preprocess: Mapping[str, Mapping[str, Any]] | None = None
-) -> list[Fit | NotFinite]:
+    members: Sequence[Member],
+    store: Store,
+    *,
+    preprocess: Mapping[str, Mapping[str, Any]] | None = None,
+    shares: Shares | None = None,
+) -> list[Fit | Exception]:
     """Train runs of one structure together, as `train` would train each alone, up to float error.
 
     They share batches (`training.batch_order`) and differ in seed, dropout and the settings in `OWN`. Each keeps its
-    own optimizer, clipping, dice and patience; one that diverges or is out of patience leaves, and the others go on.
-    Nothing is checkpointed: this is for runs of minutes.
+    own optimizer, clipping, dice and patience, and its checkpoint, from which `train` goes on. A run that diverges
+    (`NotFinite`), is out of patience, is stopped, or whose `watch` raises something, leaves, and the others go on; of
+    each the list holds what it came to. All start at the first epoch.
 
     Raises:
         UsageError: the runs cannot be trained together; the message says why.
     """
     check_stackable(members)
     device = pick_device()
+    check_compile(members[0].training.compile, device.type == "cuda")
     reset_peak_memory(device)
     plans = preparations(members[0].architecture, preprocess or {})
     store.prepare(list(plans.values()))
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}
-    runs = []
-    for architecture, training, seed in members:
+    runs: list[Run] = []
+    ends: dict[int, Exception] = {}
+    for i, (architecture, training, seed, watch) in enumerate(members):
         seed_everything(seed, training.deterministic)
         model = build_model(architecture, fitted, store.task.outputs).to(device)
-        runs.append(
-            Run(model, store, training, seed, sources(model, plans, store, ("train", "tuning"), device), device)
-        )
-    failures: dict[int, NotFinite] = {}
-    going = {i: run for i, run in enumerate(runs) if _goes_on(run)}
+        feeds = sources(model, plans, store, ("train", "tuning"), device)
+        if watch.on_model is not None:
+            _note(ends, i, partial(watch.on_model, model, feeds))
+        runs.append(Run(model, store, training, seed, feeds, device))
+        runs[-1].shares = shares
+    _train_all(runs, [each.watch for each in members], ends, device)
+    return [ends.get(i) or _alone(finished(run, plans)) for i, run in enumerate(runs)]
+
+
+def _train_all(runs: Sequence[Run], watches: Sequence[Watch], ends: dict[int, Exception], device: torch.device) -> None:
+    """Train runs until each has come to its end; keep those that did not come to a good one by their place."""
+
+    def going_on(places: Iterable[int]) -> list[int]:
+        for i in places:
+            _note(ends, i, partial(_stop_if_asked, watches[i]))
+        return [i for i in places if i not in ends and _goes_on(runs[i])]
+
+    def asked() -> bool:  # within an epoch, what stops one stops all: the process ends, or the budget
+        return any(watches[i].asks_to_stop() for i in going)
+
+    stack: _Stack | None = None
+    going = going_on(range(len(runs)))
     while going:
-        stack = _Stack(list(going.values()), device)
-        while len(going) == stack.model.count:
-            lost = stack.epoch()
-            failures |= {i: lost[place] for place, i in enumerate(going) if place in lost}
-            going = {i: run for i, run in going.items() if i not in failures and _goes_on(run)}
-    return [failures.get(i) or _alone(finished(run, plans)) for i, run in enumerate(runs)]
+        if stack is None or len(going) < stack.model.count:
+            stack = _Stack([runs[i] for i in going], device)
+        try:
+            lost = stack.epoch(asked)
+        except Stopped as stopped:
+            ends |= dict.fromkeys(going, stopped)
+            return
+        ends |= {i: lost[place] for place, i in enumerate(going) if place in lost}
+        for i in going:
+            if i not in ends:
+                _note(ends, i, partial(_report, runs[i], watches[i]))
+        going = going_on(going)
 
 
-def check_stackable(members: Sequence[Member]) -> None:
-    """Check that runs can be trained together.
-
-    Raises:
-        UsageError: no run; a component or a setting that cannot be stacked; runs that differ in more than they may.
-    """
-    if not members:
-        raise UsageError("nothing to train together; got no runs")
-    first = members[0]
-    check_architecture(first.architecture)
-    _check_kinds(first.architecture)
-    plain = TrainingConfig()
-    for architecture, training, _ in members:
-        if _structure(architecture) != _structure(first.architecture):
-            raise UsageError("runs trained together may differ in dropout, not in architecture")
-        for name in _PLAIN:
-            mine, wanted = getattr(training, name), getattr(plain, name)
-            if mine != wanted:
-                raise UsageError(f"runs trained together must have training.{name} {wanted}; got {mine}")
-        if training.batch_order is None:
-            raise UsageError("runs trained together see the same batches: set training.batch_order to a seed; got none")
-        for name in TrainingConfig.model_fields:
-            mine, wanted = getattr(training, name), getattr(first.training, name)
-            if name not in OWN and mine != wanted:
-                raise UsageError(f"runs trained together must have one training.{name}; got {wanted} and {mine}")
+def _report(run: Run, watch: Watch) -> None:
+    """Keep a checkpoint of an epoch, then tell about it, as the loop does."""
+    if watch.checkpoint is not None:
+        run.save(watch.checkpoint)
+    if watch.on_epoch is not None:
+        watch.on_epoch(run.state.epoch, run.state.history[-1])
 
 
-def groups(architecture: Architecture, training: TrainingConfig, seeds: Sequence[int]) -> list[list[int]]:
-    """Group the seeds of one architecture: all together where that works, each alone otherwise."""
-    if can_stack([Member(architecture, training, seed) for seed in seeds]):
-        return [list(seeds)]
-    return [[seed] for seed in seeds]
+def _stop_if_asked(watch: Watch) -> None:
+    if watch.asks_to_stop():
+        raise Stopped("asked to stop")
+
+
+def _note(ends: dict[int, Exception], place: int, call: Callable[[], None]) -> None:
+    """Call something that may end one run and must not end the others."""
+    try:
+        call()
+    except Exception as end:
+        ends[place] = end
 
 
 def train_seeds(
@@ -127,16 +133,14 @@ def train_seeds(
     """
     if len(seeds) == 1:
         return [train(architecture, store, training, seeds[0], preprocess=preprocess)]
-    return train_stacked([Member(architecture, training, seed) for seed in seeds], store, preprocess=preprocess)
+    members = [Member(architecture, training, seed) for seed in seeds]
+    return [_fit_or_diverged(each) for each in train_stacked(members, store, preprocess=preprocess)]
 
 
-def can_stack(members: Sequence[Member]) -> bool:
-    """Tell whether it pays and works to train runs together."""
-    try:
-        check_stackable(members)
-    except UsageError:
-        return False
-    return len(members) > 1
+def _fit_or_diverged(end: Fit | Exception) -> Fit | NotFinite:
+    if isinstance(end, Fit | NotFinite):
+        return end
+    raise end
 
 
 class _Stack:
@@ -151,21 +155,29 @@ class _Stack:
             name: stack_encoders([model.encoders[name] for model in models], self.dice) for name in models[0].encoders
         }
         fusion = stack_fusion([model.fusion for model in models], self.dice)
+        compile_parts([*encoders.values(), fusion], runs[0].training.compile, device)
         self.model = StackedModel(models, encoders, fusion, StackedLinear([model.head for model in models])).to(device)
 
-    def epoch(self) -> dict[int, NotFinite]:
-        """Train every run for an epoch and score it; return those that are not finite, by their place."""
+    def epoch(self, asked: Callable[[], bool]) -> dict[int, NotFinite]:
+        """Train every run for an epoch and score it; return those that are not finite, by their place.
+
+        Raises:
+            Stopped: somebody asked.
+        """
         first, start = self.runs[0], time.monotonic()
         for run, dice in zip(self.runs, self.dice, strict=True):
             dice.manual_seed(run.epoch_seed())
-        done = first.state.epoch * math.ceil(len(first.learned) / first.training.batch_size)
+        number = first.state.epoch + 1
+        done, rows = first.steps_before(number), first.rows_of(number)
         sums = torch.zeros(len(self.runs), device=self.device)
-        for step, batch in enumerate(first.batches(first.learned)):
+        for step, batch in enumerate(first.batches(rows)):
+            if asked():
+                raise Stopped("asked to stop")
             sums += self.gradients(batch) * len(batch.rows)
             for run in self.runs:
                 warm_up(run.optimizer, run.training, done + step)
                 run.optimizer.step()
-        means = (sums / max(1, len(first.learned))).tolist()
+        means = (sums / max(1, len(rows))).tolist()
         several = [len(self.runs)]
         found = predict_sources(self.model, first.feeds, first.store, first.tuning, self.device, stacked=several)
         seconds = (time.monotonic() - start) / len(self.runs)
@@ -175,6 +187,7 @@ class _Stack:
     def gradients(self, batch: Batch) -> Tensor:
         """Give every model its gradients on a batch and return the losses. Shape: -> (K,)."""
         count, inputs, target = len(self.runs), move(batch.inputs, self.device), batch.target.to(self.device)
+        begin_step(self.runs[0].training.compile)
         with precision(self.device):
             logits = self.model(inputs)
             target = target.repeat(count, *[1] * (target.dim() - 1))
@@ -191,9 +204,10 @@ def _close(run: Run, loss: float, found: NDArray[np.float32], seconds: float) ->
     if not math.isfinite(loss):
         return NotFinite(f"the loss is {loss} in epoch {epoch}")
     try:
-        run.record({"epoch": float(epoch), "train_loss": loss, **run.judge(found), "seconds": seconds})
+        entry = {"epoch": float(epoch), "train_loss": loss, **run.judge(found)}
     except NotFinite as failure:
         return failure
+    run.record(entry | share_entry(run.shares, epoch) | {"seconds": seconds})
     return None
 
 
@@ -206,32 +220,3 @@ def _alone(fit: Fit) -> Fit:
     for each in fit.model.parameters():
         each.data = each.data.clone()
     return fit
-
-
-def _structure(architecture: Architecture) -> dict[str, Any]:
-    """Return an architecture as plain data without its dropouts."""
-    return Architecture(
-        {modality: _undropped(spec) for modality, spec in architecture.encoders.items()},
-        _undropped(architecture.fusion),
-        architecture.dim,
-    ).to_dict()
-
-
-def _undropped(spec: Spec) -> Spec:
-    return Spec(spec.name, {name: value for name, value in spec.params.items() if name != "dropout"})
-
-
-def _check_kinds(architecture: Architecture) -> None:
-    """Refuse what has no stacked form."""
-    for modality, spec in architecture.encoders.items():
-        known = [name for name, kind in ENCODERS[modality].items() if kind in STACKABLE_ENCODERS]
-        if spec.name not in known:
-            raise UsageError(
-                f"encoders.{modality}: '{spec.name}' cannot be trained together with others; "
-                f"of {modality} can: {', '.join(known) or 'none'}"
-            )
-    known = [name for name, kind in FUSIONS.items() if kind in STACKABLE_FUSIONS]
-    if architecture.fusion.name not in known:
-        raise UsageError(
-            f"fusion: '{architecture.fusion.name}' cannot be trained together with others; can: {', '.join(known)}"
-        )

@@ -107,6 +107,7 @@ def study_spec(config: StudyConfig) -> StudySpec:
         reduction=search.reduction,
         epochs=config.training.epochs,
         trials=search.trials,
+        stack=search.stack,
     )
 
 

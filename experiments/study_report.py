@@ -199,7 +199,8 @@ def _supernet(attributes: Mapping[str, Any]) -> list[str]:
 def _budget(search: Mapping[str, Any]) -> str:
     if not search:
         return ""
-    amount = next(f"{search[unit]} {unit}" for unit in ("trials", "epochs", "seconds") if search.get(unit))
+    amounts = [f"{search[unit]} {unit}" for unit in ("trials", "epochs", "seconds") if search.get(unit)]
+    amount = amounts[0] if amounts else f"{search['flops']:.2e} FLOPs"
     pruning = f", {search['pruner']} from epoch {search['first_rung']} by {search['reduction']}"
     return f"{amount}, sampler {search['sampler']}{pruning if search['pruner'] != 'none' else ''}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders.preprocessor import Preparation
+from experiments.compiling import check_compile, compile_parts
 from experiments.config import TrainingConfig
 from experiments.data.shares import Shares
 from experiments.data.store import Store
@@ -57,8 +58,10 @@ def train(
     Raises:
         NotFinite: the loss or the score became NaN or infinite.
         Stopped: `should_stop` said so.
+        UsageError: a component or a setting that cannot be, or compiling without a GPU.
     """
     device = pick_device()
+    check_compile(training.compile, device.type == "cuda")
     seed_everything(seed, training.deterministic)
     reset_peak_memory(device)
     plans = preparations(architecture, preprocess or {})
@@ -68,6 +71,7 @@ def train(
     feeds = sources(model, plans, store, ("train", "tuning"), device)
     if on_model is not None:
         on_model(model, feeds)
+    compile_parts([*model.encoders.values(), model.fusion], training.compile, device)
     run = Run(model, store, training, seed, feeds, device)
     run.shares = shares
     run.resume(checkpoint)

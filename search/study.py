@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections import Counter
@@ -17,20 +16,23 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
+from search.identity import check_same
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.samplers import make_sampler
 from search.space import Space
-from search.spending import trained_epochs
+from search.spending import is_spent
+from search.stacking import Group, StackFailed
 from search.storage import BudgetSpent, open_storage
-from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
+from search.trial import Interrupted, Objective, Pruned, StackingObjective, Started, TrialFailed, TrialHandle
 
 
 @dataclass(frozen=True)
 class StudySpec:
     """What every process needs to take part in a study; plain data.
 
-    `more` are the directions of further objectives, `epochs` the most that one trial trains; `trials` and
-    `total_epochs` are what is left of a budget in them, None where the budget is another.
+    `more` are the directions of further objectives, `epochs` the most that one trial trains, `stack` how
+    many trials of one structure a worker runs together; `trials`,
+    `total_epochs` and `total_flops` are the budget in them, None where the budget is another.
     """
 
     name: str
@@ -47,6 +49,8 @@ class StudySpec:
     epochs: int = 27
     trials: int | None = None
     total_epochs: int | None = None
+    total_flops: float | None = None
+    stack: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON data."""
@@ -88,7 +92,7 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
         if fresh and spec.name in names:
             optuna.delete_study(study_name=spec.name, storage=storage)
         elif spec.name in names:
-            _check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
+            check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
         study = optuna.create_study(
             study_name=spec.name,
             storage=storage,
@@ -137,8 +141,7 @@ def worker_loop(
     """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new."""
 
     def run(trial: optuna.Trial) -> Sequence[float]:
-        trial.set_user_attr("worker", worker)
-        return _run_trial(study, spec, space, objective, trial, stop)
+        return _run_trial(study, spec, space, objective, trial, stop, worker)
 
     while not stop() and (spec.trials is not None or _goes_on(study, spec)):
         try:
@@ -153,7 +156,7 @@ def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
 
 
 def _is_spent(trials: Sequence[FrozenTrial], spec: StudySpec) -> bool:
-    return spec.total_epochs is not None and trained_epochs(trials) >= spec.total_epochs
+    return is_spent(trials, spec.total_epochs, spec.total_flops)
 
 
 def _run_trial(
@@ -163,7 +166,36 @@ def _run_trial(
     objective: Objective,
     trial: optuna.Trial,
     stop: Callable[[], str],
+    worker: str,
 ) -> Sequence[float]:
+    started = _begin(study, spec, space, trial, stop, worker)
+    if not isinstance(started, Started):
+        return started
+    if spec.stack > 1 and isinstance(objective, StackingObjective):
+        group = Group(
+            study,
+            objective,
+            lambda each: _begin(study, spec, space, each, stop, worker),
+            lambda each, run: _conclude(study, each, run, stop),
+        )
+        return group.run(started, spec.stack - 1, tickets=spec.trials is not None)
+    return _conclude(study, started, lambda: objective(started.candidate, started.handle), stop)
+
+
+def _begin(
+    study: optuna.Study,
+    spec: StudySpec,
+    space: Space,
+    trial: optuna.Trial,
+    stop: Callable[[], str],
+    worker: str,
+) -> Started | Sequence[float]:
+    """Sign a trial and choose its candidate, or return the scores of the trial that it is a duplicate of.
+
+    Raises:
+        TrialPruned: there is nothing to train.
+    """
+    trial.set_user_attr("worker", worker)
     handle = TrialHandle(
         trial,
         spec.seed,
@@ -181,8 +213,16 @@ def _run_trial(
     twin = find_twin(study.get_trials(deepcopy=False), candidate.key, handle.root)
     if twin is not None:
         return record_duplicate(study, trial, twin, tickets=spec.trials is not None)
+    return Started(trial, handle, candidate)
+
+
+def _conclude(
+    study: optuna.Study, started: Started, run: Callable[[], float | Sequence[float]], stop: Callable[[], str]
+) -> Sequence[float]:
+    """Run a trial and note how it ended."""
+    trial, handle, _ = started
     try:
-        return _finite(objective(candidate, handle))
+        return _finite(run())
     except Pruned as why:
         raise optuna.TrialPruned(str(why)) from None
     except Interrupted:
@@ -194,6 +234,10 @@ def _run_trial(
         raise
     except TrialFailed as why:
         handle.note(failure=str(why))
+        raise
+    except StackFailed as why:
+        handle.note(failure=f"trained together: {failure_text(why.error)}")
+        hand_back_crashed(study, study._storage.get_trial(trial._trial_id))  # to run alone
         raise
     except Exception as error:
         handle.note(failure=failure_text(error))
@@ -236,37 +280,3 @@ def finished(trials: Sequence[FrozenTrial]) -> int:
     """Return how many trials of a budget are over; a paused one is, until it is promoted."""
     last, roots = last_attempts(trials), {root_of(each) for each in trials if is_root(each)}
     return sum(last[root].state.is_finished() for root in roots)
-
-
-def _check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
-    words = {
-        "space_fingerprint": "another space",
-        "data_fingerprint": "other data",
-        "split_fingerprint": "other splits",
-        "metric": "another metric",
-        "objectives": "other objectives",
-        "settings": "other settings",
-    }
-    for name, what in words.items():
-        old, new = study.user_attrs.get(name), attributes.get(name)
-        if old is not None and new is not None and old != new:
-            written = {"space_fingerprint": "space", "settings": "settings"}.get(name)
-            detail = f" ({_difference(study.user_attrs, attributes, written)})" if written else ""
-            raise UsageError(
-                f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh"
-            )
-
-
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], written: str) -> str:
-    """Name the first place where two spaces or settings differ."""
-    before, after = _flat(json.loads(old.get(written, "{}"))), _flat(json.loads(new.get(written, "{}")))
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    return f"first difference: {changed[0]}" if changed else "it differs"
-
-
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict) or not data:
-        return {prefix: data}
-    return {
-        key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()
-    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
@@ -97,3 +97,36 @@ class TrialHandle:
 
 
 Objective = Callable[[Candidate, TrialHandle], float | Sequence[float]]
+
+
+Ending = float | Sequence[float] | Exception
+"""The scores of a trial, or how it ended early."""
+
+
+class Started(NamedTuple):
+    """A trial that runs, and what it tries."""
+
+    trial: optuna.Trial
+    handle: TrialHandle
+    candidate: Candidate
+
+
+@runtime_checkable
+class StackingObjective(Protocol):
+    """An objective that can also run several trials of one structure together."""
+
+    def __call__(self, candidate: Candidate, trial: TrialHandle) -> float | Sequence[float]:
+        """Run one trial."""
+        ...
+
+    def may_differ(self, parameter: str) -> bool:
+        """Tell whether trials that run together may differ in a parameter of the search."""
+        ...
+
+    def can_stack(self, candidate: Candidate) -> bool:
+        """Tell whether trials of this structure can run together."""
+        ...
+
+    def together(self, trials: Sequence[Started]) -> Sequence[Ending]:
+        """Run trials and return of each its scores, or how it ended early; raise only what ends all of them."""
+        ...

@@ -16,7 +16,8 @@ from encoders.stacked import STACKABLE as STACKABLE_ENCODERS
 from experiments.config import TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.loop import NotFinite
-from experiments.stacked import Member, can_stack, check_stackable, train_stacked
+from experiments.stackable import Member, can_stack, check_stackable
+from experiments.stacked import train_stacked
 from experiments.train import Fit, train
 from experiments.workspace import open_store
 from fusion import FUSIONS, Architecture, Spec, UsageError

@@ -16,7 +16,7 @@ from experiments.config import Config, TrainingConfig, parse_config
 from experiments.jobs import JobFailure
 from experiments.loop import NotFinite
 from experiments.register import retrain_job
-from experiments.stacked import groups
+from experiments.stackable import groups
 from fusion import Architecture, Spec
 from search.space import Candidate
 

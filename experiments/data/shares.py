@@ -46,3 +46,9 @@ class Shares:
             return rows
         patients = np.random.default_rng(self.seed).permutation(np.unique(subjects[rows]))
         return rows[np.isin(subjects[rows], patients[: max(1, round(share * len(patients)))])]
+
+
+def share_entry(shares: Shares | None, epoch: int) -> dict[str, float]:
+    """Return what a history says about the share of an epoch, counted from 1; nothing where it is all patients."""
+    share = 1.0 if shares is None else shares.at(epoch)
+    return {"share": share} if share < 1 else {}
