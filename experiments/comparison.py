@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.bootstrap import Interval, Resamples, holm, interval, metric_distribution, two_sided_p
 from experiments.metrics import Metric, default_metric, metric_name, metrics_for
+from experiments.statistics.bootstrap import Resamples, metric_distribution
+from experiments.statistics.intervals import Interval, interval, two_sided_p
+from experiments.statistics.multiple import holm
 from fusion import Task
 
 Array = NDArray[Any]

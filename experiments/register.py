@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bootstrap import Interval
 from experiments.bundle import load_bundle, save_bundle
 from experiments.comparison import evaluate_predictions
 from experiments.config import StudyConfig, TrainingConfig, parse_config
@@ -24,6 +23,7 @@ from experiments.jobs import JobFailure, default_workers, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
 from experiments.stacked import groups, train_seeds
+from experiments.statistics.intervals import Interval
 from experiments.studies import finalists, load_study
 from experiments.train import NotFinite, selection_metric
 from experiments.versions import package_versions
