@@ -61,8 +61,9 @@ def bca_interval(value: float, distribution: Array, left_out: Array) -> Interval
     """Return the value with its bias-corrected and accelerated interval.
 
     The percentiles are chosen by how far the distribution lies from the value (its share below, ties counting half) and
-    by how the standard error changes with the value (skewness of the jackknife). A distribution that lies wholly on one
-    side is taken as if one more resample lay on the other, and a jackknife of nothing but equal values has no skewness.
+    by how the standard error changes with the value (skewness of the jackknife). Where every resample lies on one side of
+    the value, no percentile can be right, and the percentile interval, moved by its bias, is returned. A jackknife of
+    nothing but equal values has no skewness.
 
     Shape:
         distribution (R,); left_out (G,).
@@ -76,8 +77,9 @@ def bca_interval(value: float, distribution: Array, left_out: Array) -> Interval
         return Interval(value, float("nan"), float("nan"))
     near = np.isclose(defined, value, rtol=0, atol=1e-12)
     share = ((defined < value) & ~near).mean() + near.mean() / 2
-    edge = 1 / (len(defined) + 1)
-    centre = ndtri(np.clip(share, edge, 1 - edge))
+    if share in (0, 1):
+        return percentile_interval(value, distribution)
+    centre = ndtri(share)
     whole = left_out[np.isfinite(left_out)]
     influence = whole.mean() - whole if len(whole) else np.zeros(1)
     scale = float((influence**2).sum())
