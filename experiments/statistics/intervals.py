@@ -60,10 +60,10 @@ def percentile_interval(value: float, distribution: Array) -> Interval:
 def bca_interval(value: float, distribution: Array, left_out: Array) -> Interval:
     """Return the value with its bias-corrected and accelerated interval.
 
-    The percentiles are chosen by how far the distribution lies from the value (its share below, ties counting half) and
-    by how the standard error changes with the value (skewness of the jackknife). Where every resample lies on one side of
-    the value, no percentile can be right, and the percentile interval, moved by its bias, is returned. A jackknife of
-    nothing but equal values has no skewness.
+    The percentiles are chosen by how far the distribution lies from the value (its share below, ties half)
+    and by how the standard error changes with the value (skewness of the jackknife). Where every resample lies on one
+    side of the value, no percentile can be right, and the percentile interval, moved by its bias, is returned. A
+    jackknife of nothing but equal values has no skewness.
 
     Shape:
         distribution (R,); left_out (G,).
