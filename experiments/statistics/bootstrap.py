@@ -142,7 +142,7 @@ def _curves(target: Array, prediction: Array, resamples: Resamples, width: int =
     last = np.searchsorted(mine, mine, side="right") - 1
     tied = len(begins) < len(score)
     most = int(resamples.counts.max(initial=0)) * len(order)
-    number = np.int32 if most < 2**31 else np.int64
+    number: Any = np.int32 if most < 2**31 else np.int64
     aurocs, precisions = [], []
     for counts in resamples.taken(order // width):
         weight = counts[:, positive]
