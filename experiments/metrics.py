@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import TrainingConfig
+from experiments.config import CompareConfig, TrainingConfig
 from fusion.component import unknown
 from fusion.task import Kind, Task
 
@@ -187,12 +187,23 @@ def selection_metric(task: Task, training: TrainingConfig) -> Metric:
     Raises:
         UsageError: there is no such metric for this kind of task.
     """
-    if training.metric is None:
-        return default_metric(task.kind)
-    known = {name: metric for name, metric in METRICS.items() if task.kind in metric.kinds}
-    if training.metric not in known:
-        raise unknown(f"metric for a {task.kind} task", training.metric, known, "training.metric")
-    return known[training.metric]
+    return _named(task, training.metric, "training.metric") or default_metric(task.kind)
+
+
+def primary_metric(task: Task, compare: CompareConfig, training: TrainingConfig) -> Metric:
+    """Return the metric that a comparison is decided by: the one stated for it, or else the one that picks epochs.
+
+    Raises:
+        UsageError: there is no such metric for this kind of task.
+    """
+    return _named(task, compare.primary, "compare.primary") or selection_metric(task, training)
+
+
+def _named(task: Task, name: str | None, where: str) -> Metric | None:
+    known = {metric.name: metric for metric in metrics_for(task.kind)}
+    if name is not None and name not in known:
+        raise unknown(f"metric for a {task.kind} task", name, known, where)
+    return known[name] if name is not None else None
 
 
 def metrics_for(kind: Kind) -> list[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +96,12 @@ def delong(target: Array, predictions: Array, subject_ids: Array | None = None) 
         + _unbiased(patients) * (cross + cross.T)
     )
     return Areas(values, covariance)
+
+
+def mean_areas(areas: Sequence[Areas]) -> Areas:
+    """Return the mean over groups of rows that share no patient, such as folds."""
+    values = np.mean([each.values for each in areas], axis=0)
+    return Areas(values, np.sum([each.covariance for each in areas], axis=0) / len(areas) ** 2)
 
 
 def _by_patient(components: Array, patient: Array, patients: int) -> NDArray[np.float64]:
