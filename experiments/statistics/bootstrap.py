@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.statistics.means import OfMeans
 
 Array = NDArray[Any]
 _CELLS = 200_000  # weights held at once: bounds memory, and what stays in the cache is twice as fast
@@ -21,6 +23,10 @@ class Measure(Protocol):
     @property
     def name(self) -> str:
         """What it is called."""
+
+    @property
+    def function(self) -> Any:
+        """How it is evaluated; an `OfMeans` is evaluated on all resamples at once."""
 
     def __call__(self, target: Array, prediction: Array, weight: Array | None = None) -> float:
         """Evaluate. Shape: target and prediction (N,) or (N, K); weight (N,) -> float."""
@@ -100,22 +106,35 @@ def metric_distributions(
         target and prediction (N,) or (N, K) -> (R,) each.
     """
     passes: dict[str, tuple[Array, Array]] = {}
-    found = {}
+    found = _means(
+        {m.name: m.function for m in metrics if isinstance(m.function, OfMeans)}, target, prediction, resamples
+    )
     for metric in metrics:
         if metric.name in _RANKED:
             way, place = _RANKED[metric.name]
             if way not in passes:
                 passes[way] = _PASSES[way](target, prediction, resamples)
             found[metric.name] = passes[way][place]
-        else:
-            found[metric.name] = np.array(
-                [
-                    metric(target, prediction, weight) if weight.any() else np.nan
-                    for weights in resamples.weights()
-                    for weight in weights
-                ]
-            )
+        elif metric.name not in found:
+            each = (weight for weights in resamples.weights() for weight in weights)
+            found[metric.name] = np.array([metric(target, prediction, w) if w.any() else np.nan for w in each])
     return found
+
+
+def _means(
+    functions: Mapping[str, OfMeans], target: Array, prediction: Array, resamples: Resamples
+) -> dict[str, Array]:
+    """Evaluate what hangs on means of rows on every resample, all by one product a chunk. Shape: (R,) each."""
+    if not functions:
+        return {}
+    columns = [function.rows(target, prediction) for function in functions.values()]
+    table = np.concatenate([*columns, np.ones((len(target), 1))], axis=1)
+    sums = np.concatenate([weights @ table for weights in resamples.weights()])
+    means = np.full((len(sums), table.shape[1] - 1), np.nan)
+    np.divide(sums[:, :-1], sums[:, -1:], out=means, where=sums[:, -1:] > 0)
+    ends = np.cumsum([each.shape[1] for each in columns])[:-1]
+    parts = np.split(means, ends, axis=1)
+    return {name: function.finish(part) for (name, function), part in zip(functions.items(), parts, strict=True)}
 
 
 def _curves(target: Array, prediction: Array, resamples: Resamples, width: int = 1) -> tuple[Array, Array]:
