@@ -13,7 +13,7 @@ from experiments.metrics import metric_name
 from experiments.rank_diagram import rank_diagram_png
 
 if TYPE_CHECKING:
-    from experiments.comparison import Comparison
+    from experiments.comparison import Comparison, Row
     from experiments.differences import AcrossFolds, Difference
 
 _CSS = """
@@ -56,9 +56,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
     metrics = list(dict.fromkeys(row.metric for row in comparison.rows))
     cells = {(row.strategy, row.metric): row for row in comparison.rows}
     rows = [
-        [row.label]
-        + [_interval(cells.get((row.strategy, metric))) for metric in metrics]
-        + [f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if len(row.seeds) > 1 else "one seed"]
+        [row.label] + [_interval(cells.get((row.strategy, metric))) for metric in metrics] + [_seed_spread(row)]
         for row in comparison.ranking()
     ]
     gaps = [_difference(each) for each in comparison.differences]
@@ -222,6 +220,12 @@ def _interval(row: Any) -> str:
     return f"{row.value:.3f}\n{row.low:.3f} to {row.high:.3f}"
 
 
+def _seed_spread(row: Row) -> str:
+    if len(row.seeds) < 2:
+        return "one seed"
+    return f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if math.isfinite(row.seed_sd) else "not defined"
+
+
 def _difference(each: Difference) -> list[str]:
     """Return the cells of a difference; it is shown where neither the interval nor the p value doubts it."""
     if not math.isfinite(each.value) or not math.isfinite(each.p_holm):
@@ -233,10 +237,12 @@ def _difference(each: Difference) -> list[str]:
 
 def _described(comparison: Comparison) -> str:
     """Say in words what the picture shows."""
-    values = ", ".join(
-        f"{row.strategy} {row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in comparison.ranking()
-    )
+    values = ", ".join(f"{row.strategy} {_described_row(row)}" for row in comparison.ranking())
     return f"{metric_name(comparison.metric)} of each strategy with its 95% interval: {values}"
+
+
+def _described_row(row: Row) -> str:
+    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" if math.isfinite(row.value) else "not defined"
 
 
 def _numeric(cell: Any) -> bool:

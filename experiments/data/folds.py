@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort, check_splits
@@ -60,6 +59,8 @@ def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
     Raises:
         UsageError: a split would be empty or have one class only.
     """
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
     patient, strata = _strata(cohort)
     rng = np.random.default_rng([_STREAM, seed, folds])
     first, second = (int(each) for each in rng.integers(2**31, size=2))
