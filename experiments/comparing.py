@@ -134,7 +134,7 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     Several seeds are trained together, so they must be those that `can_stack` allows.
     """
     config = parse_config(settings["config"])
-    store = fold_store(open_store(config), config.compare.folds, settings["fold"], config.data.splits)
+    store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
     paths = {seed: _path(settings, seed, config, store) for seed in settings["seeds"]}
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     failures: dict[int, JobFailure] = {}
