@@ -23,15 +23,15 @@ def test_components_are_those_that_were_planted() -> None:
     rng, patients, seeds = np.random.default_rng(0), 100, 5
     found, values = [], []
     for run in range(150):
-        scores = rng.normal(0, 2, patients) + rng.normal(0, 0.1, (seeds, 1)) + rng.normal(0, 1, (seeds, patients))
+        scores = rng.normal(0, 1, patients) + rng.normal(0, 0.2, (seeds, 1)) + rng.normal(0, 2, (seeds, patients))
         each = means(scores, Resamples.draw(np.arange(patients), 200, run))
         found.append(np.square(spread(scores.mean(1), each)))
         values.append(scores.mean())
     patient, seed, both, error = np.mean(found, axis=0)
-    assert patient == pytest.approx(4 / patients, rel=0.1)
-    assert both == pytest.approx(1 / patients, rel=0.1)
-    assert 0.01 <= seed < 0.014  # 0.1 squared; estimates cut at zero are a little high on average
-    assert error == pytest.approx(0.04 + 0.02 / seeds, rel=0.1)
+    assert patient == pytest.approx(1 / patients, rel=0.15)
+    assert both == pytest.approx(4 / patients, rel=0.1)
+    assert 0.035 <= seed < 0.06  # 0.2 squared; estimates cut at zero are a little high on average
+    assert error == pytest.approx(0.01 + 0.08 / seeds, rel=0.15)
     assert np.var(values) == pytest.approx(error, rel=0.25)  # the mean over seeds really varies so much
 
 
