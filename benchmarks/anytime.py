@@ -8,13 +8,18 @@ search, the last lines say so.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.benchmark import recipe_config
 from experiments.config import StudyConfig, parse_config
-from experiments.race import run_race
+from experiments.race import race_studies, run_race
+from experiments.searching import run_search
+from experiments.studies import preparations_of, study_space
+from experiments.workspace import open_store
 
 BILEVEL = {"method": "bilevel", "epochs": 6, "order": 1}
 METHODS: Mapping[str, Mapping[str, Any]] = {
@@ -50,6 +55,18 @@ def study(recipe: str, folder: Path, seconds: float, patients: int) -> StudyConf
     return found
 
 
+def run_at_once(config: StudyConfig, count: int, repeats: int, arguments: Sequence[str]) -> None:
+    """Run the searches of a race in processes of their own, `count` at a time; the race then finds them done."""
+    open_store(config).prepare(preparations_of(study_space(config), config))
+    waiting = [f"{method}-{repeat}" for method, repeat in race_studies(config, METHODS, repeats)]
+    running: list[subprocess.Popen[bytes]] = []
+    while waiting or running:
+        while waiting and len(running) < count:
+            running.append(subprocess.Popen([sys.executable, __file__, *arguments, "--only", waiting.pop(0)]))
+        running[0].wait()
+        running = [each for each in running if each.poll() is None]
+
+
 def main() -> None:
     """Run every way and print what it found."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -58,11 +75,21 @@ def main() -> None:
     parser.add_argument("--patients", type=int, default=1200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--at-once", type=int, default=1, help="searches side by side, one worker each")
+    parser.add_argument("--only", metavar="METHOD-REPEAT", help="run this search and no more")
     parser.add_argument("--folder", type=Path, default=Path("runs") / "benchmark")
     arguments = parser.parse_args()
     for recipe in arguments.recipes:
         config = study(recipe, arguments.folder, arguments.seconds, arguments.patients)
-        race = run_race(config, METHODS, "random", repeats=arguments.repeats, workers=arguments.workers)
+        if arguments.only is not None:
+            method, _, repeat = arguments.only.rpartition("-")
+            run_search(race_studies(config, METHODS, arguments.repeats)[method, int(repeat)], 1, live=False)
+            continue
+        workers = arguments.workers
+        if arguments.at_once > 1:
+            run_at_once(config, arguments.at_once, arguments.repeats, [*sys.argv[1:], "--recipes", recipe])
+            workers = arguments.at_once
+        race = run_race(config, METHODS, "random", repeats=arguments.repeats, workers=workers)
         from rich.console import Console
 
         Console().print(race.render())

@@ -195,20 +195,27 @@ def run_race(
     if control not in methods:
         raise UsageError(f"the control must be among the methods {', '.join(methods)}; got '{control}'")
     order = [*(name for name in methods if name != control), control]
-    plans = [(method, repeat) for repeat in range(repeats) for method in order]
-    studies = {plan: _study(config, methods[plan[0]], *plan) for plan in plans}
-    with progress_bar("searches", len(plans), enabled=progress) as advance:
+    studies = race_studies(config, methods, repeats)
+    with progress_bar("searches", len(studies), enabled=progress) as advance:
         for each in studies.values():
             run_search(each, workers, live=False)
             advance()
     scores = _retrained(studies, seeds, workers or default_workers(), progress)
     legs = []
-    for plan in sorted(plans, key=lambda each: order.index(each[0])):
+    for plan in sorted(studies, key=lambda each: order.index(each[0])):
         study = load_study(studies[plan])
         metric = str(study.user_attrs["metric"])
         curve = anytime(study.get_trials(deepcopy=False), METRICS[metric].higher_is_better, study.user_attrs)
         legs.append(Leg(*plan, study.study_name, curve, float(curve.best[-1]), scores[plan]))
     return Race(config.name, metric, control, tuple(legs))
+
+
+def race_studies(
+    config: StudyConfig, methods: Mapping[str, Mapping[str, Any]], repeats: int
+) -> dict[tuple[str, int], StudyConfig]:
+    """Return the searches of a race by method and repeat: studies that anything may run, here or elsewhere."""
+    plans = [(method, repeat) for repeat in range(repeats) for method in methods]
+    return {plan: _study(config, methods[plan[0]], *plan) for plan in plans}
 
 
 def anytime(trials: Sequence[FrozenTrial], maximise: bool, attributes: Mapping[str, Any]) -> Anytime:

@@ -22,6 +22,7 @@ from experiments.studies import load_study, preparations_of, study_space
 from experiments.subgroups import LEAST, Subgroups, subgroups
 from experiments.workspace import open_store
 from fusion import Task, UsageError
+from fusion.layers import Attention
 from search.trial import Pruned
 
 
@@ -107,6 +108,19 @@ def test_groups_too_small_are_left_out_and_counted(
 def test_work_is_counted_by_hand() -> None:
     # 7 patients through 5 -> 3: a multiplication and an addition for each weight
     assert count_flops(nn.Linear(5, 3), torch.ones(7, 5)) == 2 * 7 * 5 * 3  # type: ignore[arg-type]
+
+
+def test_flops_of_attention_are_counted_with_and_without_gradients() -> None:
+    class Attends(nn.Module):
+        attention = Attention(8, heads=2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.attention(x, x, torch.ones(2, 5, dtype=torch.bool))
+
+    projections, products = 2 * (2 * 5) * 8 * 8 * 4, 2 * 2 * 2 * 5 * 5 * 8
+    assert count_flops(Attends(), torch.ones(2, 5, 8)) == projections + products  # type: ignore[arg-type]
+    with torch.no_grad():
+        assert count_flops(Attends(), torch.ones(2, 5, 8)) == projections + products  # type: ignore[arg-type]
 
 
 def test_parameters_that_are_not_trained_do_not_count_and_memory_is_at_least_theirs(
