@@ -125,9 +125,11 @@ def compare(arguments: Namespace) -> int:
     from experiments.comparing import compare_config
 
     config = config_or_study(arguments)
-    comparison, folder = compare_config(config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers)
+    comparison, folder = compare_config(
+        config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers, announce=say
+    )
     console().print(comparison.render())
-    say(f"wrote {folder}/comparison.html, .png, .csv, .json and differences.csv")
+    say(f"wrote {folder}/comparison.html, .png, .csv, .json, differences.csv and predictions.npz")
     return 0
 
 

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.comparison import Comparison, compare_predictions
-from experiments.config import Config, ExperimentConfig, TrainingConfig, parse_config
-from experiments.contenders import BY, Contender, Subject, chosen, contenders
+from experiments.comparison_files import write_comparison
+from experiments.config import Config, TrainingConfig, parse_config
+from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
+from experiments.data.folds import fold_store
 from experiments.data.store import Store
-from experiments.evaluate import predict_rows, squeeze_outputs
+from experiments.evaluate import predict_rows
 from experiments.feeding import preparations
+from experiments.held_out import held_out_rows, with_predictions
 from experiments.jobs import JobFailure, default_workers, run_jobs
-from experiments.plots import forest_png
+from experiments.metrics import primary_metric
+from experiments.planning import about_comparison, power_line, registered_primary
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
 from experiments.train import NotFinite, selection_metric
 from experiments.whole import whole_file
 from experiments.work import Work, with_equal_work
-from experiments.workspace import code_fingerprint, git_commit, open_store
+from experiments.workspace import code_fingerprint, open_store
 from fusion import Architecture, UsageError
-
-if TYPE_CHECKING:
-    from experiments.tracking.runs import Connection
 
 _FRESH = 2_000_003  # keeps the seeds of comparisons apart from those of trials
 
@@ -42,40 +42,91 @@ def compare_config(
     seeds: int | None = None,
     workers: int | None = None,
     progress: bool = True,
+    announce: Callable[[str], None] = lambda _: None,
 ) -> tuple[Comparison, Path]:
-    """Compare strategies of fusion or of training on the held-out split, for an experiment or a study's best trial.
+    """Compare strategies of fusion or of training on held-out patients, for an experiment or a study's best trial.
 
-    Runs that were done before are not done again, so an interrupted comparison goes on where it was.
+    Held out is the split of that name, or, with `compare.folds`, each fold of all patients once. Runs that were done
+    before are not done again, so an interrupted comparison goes on where it was.
+
+    Args:
+        config: what is compared.
+        by: fusions, or ways to train.
+        seeds: instead of `compare.seeds`.
+        workers: processes.
+        progress: whether to show it.
+        announce: is told, before anything is trained, the smallest difference that these patients could show.
 
     Raises:
-        UsageError: there is nothing to compare, or the study has no finished trial.
+        UsageError: there is nothing to compare, the study has no finished trial, or there are too few patients for the
+            folds.
     """
     if by not in BY:
         raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
     subject = chosen(config)
     folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
-    store = open_store(config, progress=progress)
+    store, folds = open_store(config, progress=progress), range(config.compare.folds)
+    primary = primary_metric(store.task, config.compare, subject.training)
+    stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
     strategies = contenders(subject, by=by, controls=config.compare.controls)
+    tested = held_out_rows(stores)
+    power = power_line(config, store.task, tested, len(strategies))
+    announce(power)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
-    store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
+    for each in stores:
+        each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(
-            strategies, subject.architecture, subject.training, store, config.data.preprocess
+            strategies, subject.architecture, subject.training, stores[0], config.data.preprocess
         )
+    stated, remarks = registered_primary(folder, primary, stated=config.compare.primary is not None)
     count = seeds or config.compare.seeds
+    found = _run(config, folder, strategies, subject.training, count, workers or default_workers(), progress)
+    held_out = with_predictions(tested, store, found)
+    about = about_comparison(config, store, subject, held_out, count, remarks) | {"primary": stated, "power": power}
+    comparison = compare_predictions(
+        store.task,
+        held_out.target,
+        held_out.subject_ids,
+        held_out.predictions,
+        {name: each.kind for name, each in strategies.items()},
+        fold=held_out.fold,
+        metric=primary,
+        resamples=config.compare.resamples,
+        seed=config.seed,
+        bca=config.compare.interval == "bca",
+        equivalence=config.compare.equivalence,
+        about=about | ({"work": _work(works)} if works else {}),
+    )
+    write_comparison(config, comparison, held_out, folder)
+    return comparison, folder
+
+
+def _run(
+    config: Config,
+    folder: Path,
+    strategies: Mapping[str, Contender],
+    training: TrainingConfig,
+    count: int,
+    workers: int,
+    progress: bool,
+) -> dict[str, list[list[str | JobFailure]]]:
+    """Train every strategy with every seed in every fold; return files or failures by strategy, seed and fold."""
     shared = {"config": config.model_dump(mode="json"), "folder": str(folder / "predictions")}
     fresh = [_FRESH + seed for seed in range(count)]
-    jobs = [
-        {**shared, "contender": plain, "seeds": seeds}
-        for plain in (_plain(each, subject.training) for each in strategies.values())
+    jobs: list[dict[str, Any]] = [
+        {**shared, "name": name, "contender": plain, "seeds": seeds, "fold": fold}
+        for fold in range(config.compare.folds)
+        for name, plain in ((name, _plain(each, training)) for name, each in strategies.items())
         for seeds in _together(plain, fresh)
     ]
-    done = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
-    found = [each for job, one in zip(jobs, done, strict=True) for each in _by_seed(one, len(job["seeds"]))]
-    comparison = _compare(config, store, subject, strategies, found, count, works)
-    _write(config, comparison, folder)
-    return comparison, folder
+    done = run_jobs(run_job, jobs, workers, "comparing", progress)
+    found: dict[str, list[list[str | JobFailure]]] = {name: [[] for _ in fresh] for name in strategies}
+    for job, one in zip(jobs, done, strict=True):
+        for seed, each in zip(job["seeds"], _by_seed(one, len(job["seeds"])), strict=True):
+            found[job["name"]][seed - _FRESH].append(each)
+    return found
 
 
 def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
@@ -84,7 +135,7 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     Several seeds are trained together, so they must be those that `can_stack` allows.
     """
     config = parse_config(settings["config"])
-    store = open_store(config)
+    store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
     paths = {seed: _path(settings, seed, config, store) for seed in settings["seeds"]}
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     failures: dict[int, JobFailure] = {}
@@ -147,122 +198,5 @@ def _plain(contender: Contender, training: TrainingConfig) -> dict[str, Any]:
     return {"architecture": architecture, "control": contender.control, "training": settings}
 
 
-def _compare(
-    config: Config,
-    store: Store,
-    subject: Subject,
-    strategies: Mapping[str, Contender],
-    found: Sequence[str | JobFailure],
-    count: int,
-    works: Mapping[str, Work],
-) -> Comparison:
-    predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
-    warnings = list(subject.remarks)
-    for i, name in enumerate(strategies):
-        mine = found[i * count : (i + 1) * count]
-        failures = [each.reason for each in mine if isinstance(each, JobFailure)]
-        if failures:
-            warnings.append(f"{name}: {len(failures)} of {count} runs failed ({failures[0]})")
-        files = [Path(each) for each in mine if isinstance(each, str)]
-        if files:
-            predictions[name] = [squeeze_outputs(store.task, _predictions(file)) for file in files]
-    if not predictions:
-        raise UsageError(f"every run of the comparison failed: {warnings[-1]}")
-    rows = store.cohort.rows("held_out")
-    return compare_predictions(
-        store.task,
-        store.cohort.targets[rows],
-        store.cohort.subject_ids[rows],
-        predictions,
-        {name: each.kind for name, each in strategies.items()},
-        metric=selection_metric(store.task, subject.training),
-        resamples=config.compare.resamples,
-        seed=config.seed,
-        about=_about(config, store, subject, count, warnings) | ({"work": _work(works)} if works else {}),
-    )
-
-
 def _work(works: Mapping[str, Work]) -> dict[str, dict[str, float]]:
     return {name: {"flops": each.flops, "epochs": each.epochs} for name, each in works.items()}
-
-
-def _predictions(path: Path) -> np.ndarray[Any, Any]:
-    with np.load(path) as file:
-        found: np.ndarray[Any, Any] = file["predictions"]
-    return found
-
-
-def _about(config: Config, store: Store, subject: Subject, count: int, warnings: list[str]) -> dict[str, Any]:
-    training = subject.training
-    rows = store.cohort.rows("held_out")
-    target = store.cohort.targets[rows]
-    events = {"events": int(target.sum())} if store.task.kind == "binary" else {}
-    if events and min(events["events"], len(rows) - events["events"]) < 50:
-        warnings.append(f"only {events['events']} events among {len(rows)} held-out rows: the intervals are wide")
-    elif len(rows) < 100:
-        warnings.append(f"only {len(rows)} held-out rows: the intervals are wide")
-    return {
-        "title": f"{config.name}: {len(rows)} held-out predictions, {count} seeds",
-        "name": config.name,
-        "rows": len(rows),
-        "patients": len(np.unique(store.cohort.subject_ids[rows])),
-        **events,
-        "seeds": count,
-        "resamples": config.compare.resamples,
-        "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",
-        "architecture": subject.architecture.to_dict(),
-        "data_fingerprint": store.data_fingerprint,
-        "split_fingerprint": store.cohort.split_fingerprint,
-        "git_commit": git_commit(),
-        "warnings": warnings,
-    }
-
-
-def _write(config: Config, comparison: Comparison, folder: Path) -> None:
-    """Write table, numbers, picture and page, and log them."""
-    from experiments.report import comparison_html
-
-    folder.mkdir(parents=True, exist_ok=True)
-    picture = forest_png(comparison)
-    contents = {
-        "comparison.csv": comparison.to_csv().encode(),
-        "differences.csv": comparison.differences_csv().encode(),
-        "comparison.json": comparison.to_json().encode(),
-        "comparison.png": picture,
-        "comparison.html": comparison_html(comparison, picture).encode(),
-    }
-    for name, content in contents.items():
-        with whole_file(folder / name) as temporary:
-            temporary.write_bytes(content)
-    if config.tracking.enabled:
-        _log(config, comparison, [folder / name for name in contents])
-
-
-def _log(config: Config, comparison: Comparison, files: Sequence[Path]) -> None:
-    """Log to MLflow; hours of training are not lost because the tracker is away."""
-    from experiments.tracking.runs import connect, first_line, log_comparison
-
-    rows = [
-        {"strategy": row.strategy, "metric": row.metric, "value": row.value, "low": row.low, "high": row.high}
-        for row in comparison.rows
-    ]
-    tags = {name: comparison.about[name] for name in ("data_fingerprint", "split_fingerprint", "git_commit")}
-    try:
-        connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
-        log_comparison(
-            connection, f"{config.name} comparison", rows, files, tags=tags, parent=_study_run(config, connection)
-        )
-    except Exception as error:  # whatever MLflow and the network raise
-        logging.getLogger("ehrfusion").warning(
-            "the comparison is in its folder, but not in MLflow: %s", first_line(error)
-        )
-
-
-def _study_run(config: Config, connection: Connection) -> str | None:
-    """Return the MLflow run of the study that is compared."""
-    if isinstance(config, ExperimentConfig):
-        return None
-    from experiments.studies import load_study
-    from experiments.tracking.runs import study_run
-
-    return study_run(connection, load_study(config).user_attrs["study_key"])

@@ -7,24 +7,33 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.bootstrap import Interval, Resamples, holm, interval, metric_distribution, two_sided_p
+from experiments.differences import AcrossFolds, Difference, differences, pairs
+from experiments.footnotes import footnotes
 from experiments.metrics import Metric, default_metric, metric_name, metrics_for
-from fusion import Task
+from experiments.scoring import Score, Tested, mean_score
+from experiments.statistics.intervals import Interval
+from experiments.statistics.ranks import Ranks, mean_ranks
+from experiments.statistics.spread import Spread, spread
+from fusion import Task, UsageError
 
 Array = NDArray[Any]
-KINDS = ("fusion", "modality", "control", "training")
-"""What a strategy is: a fusion of modalities, one modality alone, a control that is no network, a way to train."""
+KINDS = ("fusion", "modality", "control", "training", "without")
+"""What a strategy is: a fusion of modalities, one modality alone, a control that is no network, a way to train, a
+fusion of all modalities but one."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one strategy: mean over seeds, interval over patients, spread over seeds."""
+    """One metric of one strategy: mean over seeds and folds, interval over patients, spread over seeds.
+
+    `seeds` are its values by seed, `folds` by fold; `spread` is there for the primary metric only.
+    """
 
     strategy: str
     kind: str
@@ -34,6 +43,8 @@ class Row:
     high: float
     seed_sd: float
     seeds: tuple[float, ...]
+    folds: tuple[float, ...] = ()
+    spread: Spread | None = None
 
     @property
     def label(self) -> str:
@@ -41,20 +52,6 @@ class Row:
         return {"modality": f"{self.strategy} only", "control": f"{self.strategy} (control)"}.get(
             self.kind, self.strategy
         )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The first strategy's metric minus the second's, on the same resampled patients."""
-
-    first: str
-    second: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,8 @@ class Comparison:
     rows: Sequence[Row]
     differences: Sequence[Difference]
     about: Mapping[str, Any] = field(default_factory=dict)
+    ranks: Ranks | None = None
+    footnotes: Sequence[str] = ()
 
     def ranking(self) -> list[Row]:
         """Return the rows of the primary metric, best first."""
@@ -81,6 +80,8 @@ class Comparison:
 
     def verdict(self) -> str:
         """Say in a sentence or two what the primary metric shows, and what it does not."""
+        if self.rows and not math.isfinite(self.ranking()[0].value):
+            return f"{metric_name(self.metric)} is not defined on these patients: nothing can be said of what is best"
         fusion, single, control = self.best("fusion"), self.best("modality"), self.best("control")
         if fusion is None or single is None:
             return self._verdict_on_training()
@@ -106,31 +107,37 @@ class Comparison:
         pair = next((d for d in self.differences if {d.first, d.second} == {first.strategy, second.strategy}), None)
         if pair is None:
             return ""
+        if not math.isfinite(pair.value):
+            return "difference not defined"
         sign = 1 if pair.first == first.strategy else -1
         low, high = sorted((sign * pair.low, sign * pair.high))
         text = f"difference {sign * pair.value:+.3f} ({low:+.3f} to {high:+.3f}, Holm p {pair.p_holm:.3f})"
-        shown = low > 0 or high < 0
-        return text + ("" if shown and pair.p_holm < 0.05 else ": no difference shown")
+        text += "" if pair.shown else ": no difference shown"
+        return text + (f" ({_over_folds(pair.across)})" if pair.across is not None else "")
 
     def to_csv(self) -> str:
-        """Return the rows as CSV."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["strategy", "kind", "metric", "value", "low", "high", "seed_sd", "seeds"])
-        for row in self.rows:
-            numbers = [f"{value:.6f}" for value in (row.value, row.low, row.high, row.seed_sd)]
-            writer.writerow([row.strategy, row.kind, row.metric, *numbers, len(row.seeds)])
-        return text.getvalue()
+        """Return the rows as CSV; what is not defined is empty, and the footnotes say why."""
+        heads = ["strategy", "kind", "metric", "value", "low", "high", "seed_sd", "seeds"]
+        return _csv(
+            heads,
+            [
+                [row.strategy, row.kind, row.metric, row.value, row.low, row.high, row.seed_sd, len(row.seeds)]
+                for row in self.rows
+            ],
+        )
 
     def differences_csv(self) -> str:
-        """Return the differences as CSV."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["first", "second", "metric", "difference", "low", "high", "p", "p_holm"])
+        """Return the differences as CSV; columns on folds are empty where there is one."""
+        heads = ["first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "p_delong"]
+        heads += ["folds_low", "folds_high", "folds_p", "folds_p_flips", "lower", "equal", "higher"]
+        rows: list[list[Any]] = []
         for each in self.differences:
-            numbers = [f"{value:.6f}" for value in (each.value, each.low, each.high, each.p, each.p_holm)]
-            writer.writerow([each.first, each.second, each.metric, *numbers])
-        return text.getvalue()
+            over, likely = each.across, each.across.practical if each.across is not None else None
+            row = [each.first, each.second, each.metric, each.value, each.low, each.high, each.p, each.p_holm]
+            row += [each.p_fdr, each.p_delong]
+            row += [over.low, over.high, over.p, over.p_flips] if over is not None else [""] * 4
+            rows.append([*row, *(likely if likely is not None else [""] * 3)])
+        return _csv(heads, rows)
 
     def to_json(self) -> str:
         """Return everything as JSON."""
@@ -138,22 +145,9 @@ class Comparison:
 
     def render(self) -> Any:
         """Return rich tables: the metrics of each strategy, and differences from the best."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
+        from experiments.comparison_table import comparison_table
 
-        names = list(dict.fromkeys(row.metric for row in self.rows))
-        table = Table("strategy", *map(metric_name, names), title=self.about.get("title"))
-        for ranked in self.ranking():
-            cells = {row.metric: row for row in self.rows if row.strategy == ranked.strategy}
-            label = ranked.label if ranked.kind == "fusion" else f"[dim]{ranked.label}[/dim]"
-            table.add_row(label, *(_in_two_lines(cells[name]) if name in cells else "" for name in names))
-        gaps = Table("first", "second", f"difference in {metric_name(self.metric)}", "p", "p (Holm)")
-        for each in self.differences:
-            span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
-            gaps.add_row(each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}")
-        notes = [self.verdict(), *self.about.get("warnings", ())]
-        return Group(table, gaps, *(Text(note) for note in notes))
+        return comparison_table(self)
 
 
 def compare_predictions(
@@ -163,86 +157,134 @@ def compare_predictions(
     predictions: Mapping[str, Sequence[Array]],
     kinds: Mapping[str, str],
     *,
+    fold: Array | None = None,
     metric: Metric | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    bca: bool = False,
+    equivalence: float | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Compare strategies by the predictions of several seeds each for the same rows.
 
-    In every resample a metric is averaged over a strategy's seeds, so the interval is about patients; the spread over
-    seeds is reported apart. Differences are those of the best strategy to each other one, and of the best fusion to the
-    best single modality, corrected together by Holm's method.
+    In every resample a metric is averaged over a strategy's seeds (and folds, each evaluated by itself, because models
+    of other folds need not be calibrated alike), so the interval is about patients; the spread over seeds is reported
+    apart. Differences are those of the best strategy to each other one, and of the best fusion to the best single
+    modality, corrected together by Holm's method. With two folds or more they are tested across folds too.
 
-    Shape:
-        target (N,) or (N, K); subject_ids (N,); predictions: a list of (N,) or (N, K) for each strategy.
+    Args:
+        task: what is predicted.
+        target: the truth. Shape: (N,) or (N, K).
+        subject_ids: whose rows they are. Shape: (N,).
+        predictions: a list, one a seed, for each strategy. Shape: (N,) or (N, K) each.
+        kinds: what each strategy is, of `KINDS`.
+        fold: in which fold a row was held out; all in one unless given. Shape: (N,) int64.
+        metric: the primary one.
+        resamples: how many.
+        seed: of resamples, sign flips and the Bayesian test.
+        bca: BCa intervals instead of percentiles.
+        equivalence: differences up to this size do not matter.
+        about: what else the report says.
+
+    Raises:
+        UsageError: a prediction is not finite.
     """
-    primary = metric or default_metric(task.kind)
-    drawn = Resamples.draw(subject_ids, resamples, seed)
+    _check_finite(predictions)
+    primary, metrics = metric or default_metric(task.kind), metrics_for(task.kind)
+    tested = Tested.of(target, subject_ids, fold, resamples=resamples, seed=seed, bca=bca)
     rows: list[Row] = []
-    distributions: dict[str, Array] = {}
+    scores: dict[str, Score] = {}
     for strategy, found in predictions.items():
-        for each in metrics_for(task.kind):
-            row, distribution = _row(strategy, kinds[strategy], each, target, found, drawn)
-            rows.append(row)
+        by_seed = [tested.score(metrics, each) for each in found]
+        for each in metrics:
+            mine = [one[each.name] for one in by_seed]
+            row = _row(strategy, kinds[strategy], each.name, mine)
             if each.name == primary.name:
-                distributions[strategy] = distribution
-    values = {row.strategy: row.value for row in rows if row.metric == primary.name}
-    differences = _differences(primary, values, kinds, distributions)
-    return Comparison(primary.name, primary.higher_is_better, rows, differences, dict(about or {}))
+                scores[strategy] = mean_score(mine)
+                row = replace(row, spread=spread(np.array(row.seeds), np.stack([one.distribution for one in mine])))
+            rows.append(row)
+    values = {strategy: each.value for strategy, each in scores.items()}
+    compared = pairs(values, kinds, higher_is_better=primary.higher_is_better)
+    gaps = differences(primary, compared, scores, predictions, tested, equivalence=equivalence, seed=seed)
+    return Comparison(
+        primary.name,
+        primary.higher_is_better,
+        rows,
+        gaps,
+        dict(about or {}),
+        _ranks(primary, [row for row in rows if row.metric == primary.name]),
+        footnotes(primary, rows, gaps, scores, predictions),
+    )
 
 
 def evaluate_predictions(
     task: Task, target: Array, subject_ids: Array, prediction: Array, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
     """Return every metric of one model with its interval. Shape: (N, ...), (N,), (N, ...)."""
-    drawn = Resamples.draw(subject_ids, resamples, seed)
-    found = {}
-    for metric in metrics_for(task.kind):
-        row, _ = _row("model", "model", metric, target, [prediction], drawn)
-        found[metric.name] = Interval(row.value, row.low, row.high)
-    return found
+    tested = Tested.of(target, subject_ids, resamples=resamples, seed=seed)
+    return {name: each.interval for name, each in tested.score(metrics_for(task.kind), prediction).items()}
 
 
-def _row(
-    strategy: str, kind: str, metric: Metric, target: Array, found: Sequence[Array], drawn: Resamples
-) -> tuple[Row, Array]:
-    values = [metric(target, each) for each in found]
-    distribution = np.mean([metric_distribution(metric, target, each, drawn) for each in found], axis=0)
-    span = interval(float(np.mean(values)), distribution)
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Row(strategy, kind, metric.name, span.value, span.low, span.high, spread, tuple(values)), distribution
+def _row(strategy: str, kind: str, metric: str, scores: Sequence[Score]) -> Row:
+    """Return a metric of a strategy from the scores of its seeds."""
+    values, mean = [each.value for each in scores], mean_score(scores)
+    span = mean.interval
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    folds = tuple(float(each) for each in mean.folds) if len(mean.folds) > 1 else ()
+    return Row(strategy, kind, metric, span.value, span.low, span.high, sd, tuple(values), folds)
 
 
-def _differences(
-    metric: Metric, values: Mapping[str, float], kinds: Mapping[str, str], distributions: Mapping[str, Array]
-) -> list[Difference]:
-    order = sorted(values, key=lambda name: values[name], reverse=metric.higher_is_better)
-    pairs = [(order[0], other) for other in order[1:]]
-    tops = {kinds[name]: name for name in reversed(order)}  # the best of each kind
-    pairs += [(tops["fusion"], tops[kind]) for kind in ("modality", "control") if "fusion" in tops and kind in tops]
-    pairs = [pair for i, pair in enumerate(pairs) if {*pair} not in [{*other} for other in pairs[:i]]]
-    gaps = [distributions[first] - distributions[second] for first, second in pairs]
-    p_values = [two_sided_p(gap) for gap in gaps]
-    spans = [interval(values[a] - values[b], gap) for (a, b), gap in zip(pairs, gaps, strict=True)]
-    return [
-        Difference(first, second, metric.name, span.value, span.low, span.high, p, corrected)
-        for (first, second), span, p, corrected in zip(pairs, spans, p_values, holm(p_values), strict=True)
-    ]
+def _ranks(metric: Metric, rows: Sequence[Row]) -> Ranks | None:
+    """Rank strategies over folds, where there are three of them and two folds or more."""
+    ranked = [row for row in rows if row.folds and math.isfinite(row.value)]
+    if len(ranked) < 3:
+        return None
+    scores = np.array([row.folds for row in ranked]).T
+    return mean_ranks([row.label for row in ranked], scores, higher_is_better=metric.higher_is_better)
+
+
+def _check_finite(predictions: Mapping[str, Sequence[Array]]) -> None:
+    for strategy, found in predictions.items():
+        for place, each in enumerate(found):
+            wrong = int((~np.isfinite(each)).sum())
+            if wrong:
+                raise UsageError(f"{strategy}: {wrong} of {each.size} predictions of seed {place} are not finite")
+
+
+def _over_folds(across: AcrossFolds) -> str:
+    """Say whether a difference holds in every fold."""
+    p = f"corrected t p {across.p:.3f}" if math.isfinite(across.p) else "corrected t not defined"
+    return f"same sign in {across.same_sign} of {across.folds} folds, {p}"
 
 
 def _with_interval(row: Row) -> str:
-    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})"
+    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" if math.isfinite(row.value) else "not defined"
 
 
-def _in_two_lines(row: Row) -> str:
-    return f"{row.value:.3f}\n({row.low:.3f} to {row.high:.3f})"
+def _csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return lines of CSV; numbers have six significant digits, and what is not defined is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heads)
+    for row in rows:
+        writer.writerow([_cell(each) for each in row])
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
 
 
 def _finite(value: Any) -> Any:
-    """Turn numbers that are none into null, which strict JSON can hold."""
+    """Turn arrays into lists, and numbers that are none into null, which strict JSON can hold."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _finite(value.tolist())
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _finite(value._asdict())
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

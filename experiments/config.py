@@ -94,17 +94,35 @@ class TrainingConfig(Strict):
     average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
 
-class CompareConfig(Strict):
-    """How strategies are compared on the held-out split; without `fusions`, those of the study's space.
+class PowerConfig(Strict):
+    """What the smallest difference that a comparison could show is planned with.
 
-    With `equal: flops` every network may train as many operations as the best architecture does in its epochs.
+    That is the AUROC of the lower of two strategies, and how their scores correlate among patients of one class.
+    """
+
+    auroc: Annotated[float, Field(ge=0.5, lt=1)] = 0.75
+    correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class CompareConfig(Strict):
+    """How strategies are compared on held-out patients; without `fusions`, those of the study's space.
+
+    With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed.
+    The metric that decides is `primary`, or else the one that picks epochs. With `equal: flops` every network may train
+    as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
+    between 0 and 1, do not matter in practice.
     """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
     controls: bool = True
     equal: Literal["epochs", "flops"] = "epochs"
+    folds: Annotated[int, Field(ge=1, le=50)] = 1
     seeds: Annotated[int, Field(ge=1)] = 3
+    primary: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 1000
+    interval: Literal["percentile", "bca"] = "percentile"
+    equivalence: Annotated[float, Field(gt=0)] | None = None
+    power: PowerConfig = PowerConfig()
 
 
 class TrackingConfig(Strict):

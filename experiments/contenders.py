@@ -13,7 +13,7 @@ from experiments.objective import trial_training
 from fusion import FUSIONS, Architecture, Spec, UsageError
 from fusion.component import find
 
-Kind = Literal["fusion", "training", "modality", "control"]
+Kind = Literal["fusion", "training", "modality", "control", "without"]
 BY = ("fusion", "training")
 """What may be compared: fusions, or training strategies of one architecture."""
 
@@ -99,9 +99,9 @@ def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -
     """Return every contender by name: fusions or training strategies, and what they are held against.
 
     Training strategies train the same architecture, one at a time, beside training without any. Fusions have the same
-    encoders, beside each modality alone and controls. The fusion that was found keeps its hyperparameters; the others
-    have their defaults. What the search preferred is a contender of its own where it fuses some of the modalities
-    only. Controls read coded events, so they take part where the comparison has them.
+    encoders, beside each modality alone, all modalities but one, and controls. The fusion that was found keeps its
+    hyperparameters; the others have their defaults. What the search preferred is a contender of its own where it fuses
+    some of the modalities only. Controls read coded events, so they take part where the comparison has them.
     """
     architecture, preferred = subject.architecture, subject.preferred
     if by == "training":
@@ -116,8 +116,22 @@ def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -
     for modality, encoder in architecture.encoders.items():
         alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
         found[modality] = Contender("modality", alone)
+    found |= _without_one(architecture, [each.architecture for each in found.values()])
     if controls and "codes" in architecture.encoders:
         found |= {name: Contender("control", control=name) for name in CONTROLS}
+    return found
+
+
+def _without_one(architecture: Architecture, others: list[Architecture | None]) -> dict[str, Contender]:
+    """Return the architecture without each modality in turn; with two modalities those are the single ones."""
+    if len(architecture.encoders) < 3:
+        return {}
+    found = {}
+    for modality in architecture.encoders:
+        rest = {name: encoder for name, encoder in architecture.encoders.items() if name != modality}
+        fewer = Architecture(rest, architecture.fusion, architecture.dim)
+        if fewer not in others:  # the search may have preferred it already
+            found[f"without {modality}"] = Contender("without", fewer)
     return found
 
 

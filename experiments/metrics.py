@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import TrainingConfig
+from experiments.config import CompareConfig, TrainingConfig
+from experiments.statistics.means import OfMeans
 from fusion.component import unknown
 from fusion.task import Kind, Task
 
@@ -76,23 +77,28 @@ def auprc(target: Array, prediction: Array, weight: Array) -> float:
     return float((precision * positive).sum() / positive.sum())
 
 
-def brier(target: Array, prediction: Array, weight: Array) -> float:
-    """Mean squared error of probabilities, summed over classes where there are several."""
+def squared_error(target: Array, prediction: Array) -> Array:
+    """Squared error of each row, summed over classes where there are several. Shape: (N,) or (N, K) -> (N, 1)."""
     truth = target if prediction.ndim == 1 else _one_hot(target, prediction.shape[1])
     error = (prediction.astype(np.float64) - truth) ** 2
-    return _mean(error if error.ndim == 1 else error.sum(1), weight)
+    return error[:, None] if error.ndim == 1 else error.sum(1, keepdims=True)
 
 
-def log_loss(target: Array, prediction: Array, weight: Array) -> float:
-    """Mean negative log-likelihood."""
+def surprise(target: Array, prediction: Array) -> Array:
+    """Negative log-likelihood of each row. Shape: (N,) or (N, K) -> (N, 1)."""
     p = np.clip(prediction.astype(np.float64), 1e-7, 1 - 1e-7)
     if p.ndim == 1:
-        return _mean(-(target * np.log(p) + (1 - target) * np.log(1 - p)), weight)
-    return _mean(-np.log(p[np.arange(len(p)), target.astype(np.int64)]), weight)
+        return -(target * np.log(p) + (1 - target) * np.log(1 - p))[:, None]
+    return -np.log(p[np.arange(len(p)), target.astype(np.int64)])[:, None]
 
 
-def ece(target: Array, prediction: Array, weight: Array) -> float:
-    """Expected calibration error over ten bins of equal width; of the winning class where there are several.
+def miscalibration(target: Array, prediction: Array) -> Array:
+    """Hit minus confidence, in the row's bin of ten of equal width; of the winning class where there are several.
+
+    The expected calibration error is the sum over bins of the size of the mean.
+
+    Shape:
+        (N,), or (N,) and (N, K) -> (N, 10).
 
     Reference:
         Guo et al., On Calibration of Modern Neural Networks, 2017.
@@ -100,16 +106,14 @@ def ece(target: Array, prediction: Array, weight: Array) -> float:
     if prediction.ndim == 2:
         target, prediction = (prediction.argmax(1) == target).astype(float), prediction.max(1)
     place = np.clip((prediction * _BINS).astype(int), 0, _BINS - 1)
-    hits, confidence = (
-        np.bincount(place, weight * target, _BINS),
-        np.bincount(place, weight * prediction, _BINS),
-    )
-    return float(np.abs(hits - confidence).sum() / weight.sum())
+    found = np.zeros((len(place), _BINS))
+    found[np.arange(len(place)), place] = target - prediction.astype(np.float64)
+    return found
 
 
-def accuracy(target: Array, prediction: Array, weight: Array) -> float:
-    """Share of patients whose most probable class is right."""
-    return _mean((prediction.argmax(1) == target).astype(float), weight)
+def hit(target: Array, prediction: Array) -> Array:
+    """Whether the most probable class of each row is right. Shape: (N,) and (N, K) -> (N, 1)."""
+    return (prediction.argmax(1) == target).astype(float)[:, None]
 
 
 def auroc_ovr(target: Array, prediction: Array, weight: Array) -> float:
@@ -133,21 +137,32 @@ def auprc_macro(target: Array, prediction: Array, weight: Array) -> float:
     return _nanmean([auprc(target[:, k], prediction[:, k], weight) for k in range(target.shape[1])])
 
 
-def rmse(target: Array, prediction: Array, weight: Array) -> float:
-    """Root of the mean squared error, in the target's unit."""
-    return float(np.sqrt(_mean((prediction.astype(np.float64) - target) ** 2, weight)))
+def absolute_error(target: Array, prediction: Array) -> Array:
+    """Absolute error of each row, in the target's unit. Shape: (N,) -> (N, 1)."""
+    return np.abs(prediction.astype(np.float64) - target)[:, None]
 
 
-def mae(target: Array, prediction: Array, weight: Array) -> float:
-    """Mean absolute error, in the target's unit."""
-    return _mean(np.abs(prediction.astype(np.float64) - target), weight)
+def _error_and_moments(target: Array, prediction: Array) -> Array:
+    """Return squared error, target and its square; centred, so that the moments lose no digits. Shape: (N, 3)."""
+    centred = target.astype(np.float64) - target.mean()
+    return np.stack([(prediction.astype(np.float64) - target) ** 2, centred, centred**2], axis=1)
 
 
-def r2(target: Array, prediction: Array, weight: Array) -> float:
-    """Share of the target's variance that is explained."""
-    centre = _mean(target, weight)
-    total = _mean((target.astype(np.float64) - centre) ** 2, weight)
-    return float("nan") if total <= 0 else 1 - _mean((prediction.astype(np.float64) - target) ** 2, weight) / total
+def _explained(means: Array) -> Array:
+    """Return the share of the target's variance that is explained; NaN where it has none. Shape: (..., 3) -> (...)."""
+    error, mean, square = means[..., 0], means[..., 1], means[..., 2]
+    variance = square - mean**2
+    share = np.full(np.shape(error), np.nan)
+    np.divide(error, variance, out=share, where=variance > 1e-12 * square)
+    return 1 - share
+
+
+def _root(means: Array) -> Array:
+    return np.sqrt(means[..., 0])
+
+
+def _total_size(means: Array) -> Array:
+    return np.abs(means).sum(-1)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -156,16 +171,16 @@ METRICS: Mapping[str, Metric] = {
         Metric("auroc", auroc, True, ("binary",)),
         Metric("auprc", auprc, True, ("binary",)),
         Metric("auroc_ovr", auroc_ovr, True, ("multiclass",)),
-        Metric("accuracy", accuracy, True, ("multiclass",)),
+        Metric("accuracy", OfMeans(hit), True, ("multiclass",)),
         Metric("auroc_macro", auroc_macro, True, ("multilabel",)),
         Metric("auroc_micro", auroc_micro, True, ("multilabel",)),
         Metric("auprc_macro", auprc_macro, True, ("multilabel",)),
-        Metric("brier", brier, False, ("binary", "multiclass")),
-        Metric("ece", ece, False, ("binary", "multiclass")),
-        Metric("log_loss", log_loss, False, ("binary", "multiclass")),
-        Metric("rmse", rmse, False, ("regression",)),
-        Metric("mae", mae, False, ("regression",)),
-        Metric("r2", r2, True, ("regression",)),
+        Metric("brier", OfMeans(squared_error), False, ("binary", "multiclass")),
+        Metric("ece", OfMeans(miscalibration, _total_size), False, ("binary", "multiclass")),
+        Metric("log_loss", OfMeans(surprise), False, ("binary", "multiclass")),
+        Metric("rmse", OfMeans(squared_error, _root), False, ("regression",)),
+        Metric("mae", OfMeans(absolute_error), False, ("regression",)),
+        Metric("r2", OfMeans(_error_and_moments, _explained), True, ("regression",)),
     )
 }
 _DEFAULT: Mapping[Kind, str] = {
@@ -187,12 +202,23 @@ def selection_metric(task: Task, training: TrainingConfig) -> Metric:
     Raises:
         UsageError: there is no such metric for this kind of task.
     """
-    if training.metric is None:
-        return default_metric(task.kind)
-    known = {name: metric for name, metric in METRICS.items() if task.kind in metric.kinds}
-    if training.metric not in known:
-        raise unknown(f"metric for a {task.kind} task", training.metric, known, "training.metric")
-    return known[training.metric]
+    return _named(task, training.metric, "training.metric") or default_metric(task.kind)
+
+
+def primary_metric(task: Task, compare: CompareConfig, training: TrainingConfig) -> Metric:
+    """Return the metric that a comparison is decided by: the one stated for it, or else the one that picks epochs.
+
+    Raises:
+        UsageError: there is no such metric for this kind of task.
+    """
+    return _named(task, compare.primary, "compare.primary") or selection_metric(task, training)
+
+
+def _named(task: Task, name: str | None, where: str) -> Metric | None:
+    known = {metric.name: metric for metric in metrics_for(task.kind)}
+    if name is not None and name not in known:
+        raise unknown(f"metric for a {task.kind} task", name, known, where)
+    return known[name] if name is not None else None
 
 
 def metrics_for(kind: Kind) -> list[Metric]:
@@ -203,10 +229,6 @@ def metrics_for(kind: Kind) -> list[Metric]:
 def score(task: Task, target: Array, prediction: Array) -> dict[str, float]:
     """Evaluate all metrics of a task. Shape: target and prediction (N,) or (N, K)."""
     return {metric.name: metric(target, prediction) for metric in metrics_for(task.kind)}
-
-
-def _mean(values: Array, weight: Array) -> float:
-    return float((values * weight).sum() / weight.sum())
 
 
 def _nanmean(values: list[float]) -> float:

@@ -23,6 +23,7 @@ Array = NDArray[Any]
 # Okabe, Ito: a palette that colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#666666"
+_KINDS = {"modality": "single modality", "without": "all modalities but one"}
 _STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 
 
@@ -56,7 +57,7 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
     )
     for kind, colour in colours.items():
         if any(row.kind == kind for row in rows):
-            axes.plot([], [], "o-", color=colour, label={"modality": "single modality"}.get(kind, kind))
+            axes.plot([], [], "o-", color=colour, label=_KINDS.get(kind, kind))
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
     return _png(figure, axes)
 

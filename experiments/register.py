@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bootstrap import Interval
 from experiments.bundle import load_bundle, save_bundle
 from experiments.comparison import evaluate_predictions
 from experiments.config import StudyConfig, TrainingConfig, parse_config
@@ -25,6 +24,7 @@ from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
+from experiments.statistics.intervals import Interval
 from experiments.studies import finalists, load_study
 from experiments.train import NotFinite, selection_metric
 from experiments.versions import package_versions

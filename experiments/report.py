@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.drawing import architecture_svg
 from experiments.metrics import metric_name
+from experiments.rank_diagram import rank_diagram_png
 
 if TYPE_CHECKING:
-    from experiments.comparison import Comparison, Difference
+    from experiments.comparison import Comparison, Row
+    from experiments.differences import AcrossFolds, Difference
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #5b6472; --line: #d9dee6; --paper: #ffffff;
@@ -45,17 +47,16 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
     """Return the page of a comparison."""
     about = comparison.about
     events = f", {about['events']} events" if "events" in about else ""
+    folds = f"{about['folds']} folds x " if "folds" in about else ""
     lead = (
         f"{about.get('patients', '?')} held-out patients, {about.get('rows', '?')} predictions{events}; "
-        f"{about.get('seeds', '?')} seeds; {about.get('resamples', '?')} resamples of patients"
+        f"{folds}{about.get('seeds', '?')} seeds; {about.get('resamples', '?')} resamples of patients"
     )
     primary = metric_name(comparison.metric)
     metrics = list(dict.fromkeys(row.metric for row in comparison.rows))
     cells = {(row.strategy, row.metric): row for row in comparison.rows}
     rows = [
-        [row.label]
-        + [_interval(cells.get((row.strategy, metric))) for metric in metrics]
-        + [f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if len(row.seeds) > 1 else "one seed"]
+        [row.label] + [_interval(cells.get((row.strategy, metric))) for metric in metrics] + [_seed_spread(row)]
         for row in comparison.ranking()
     ]
     gaps = [_difference(each) for each in comparison.differences]
@@ -73,13 +74,17 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. Which strategy leads was seen on "
         "these same patients, so the lead of the first is somewhat flattered.</p>",
         table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
+        *_across_folds(comparison),
+        *_uncertainty(comparison),
+        *([f"<h2>Notes</h2><ul>{_items(comparison.footnotes)}</ul>"] if comparison.footnotes else []),
         "<h2>How it was done</h2>",
         "<p>Every strategy has the same encoders, patients, splits, seeds and budget; a control has no encoders and "
-        "reads the same codes. The held-out split served for this comparison only; no weights, epoch, setting or "
-        "architecture was chosen on it.</p>",
+        f"reads the same codes. {_split(about)}</p>",
         *([f"<figure>{architecture_svg(about['architecture'])}</figure>"] if about.get("architecture") else []),
         facts(
             {
+                "primary metric": about.get("primary"),
+                "power": about.get("power"),
                 "budget of a run": about.get("budget"),
                 "architecture": _architecture(about.get("architecture")),
                 "data": about.get("data_fingerprint"),
@@ -92,6 +97,65 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         rows = [[name, f"{each['flops']:,.0f}", str(each["epochs"])] for name, each in about["work"].items()]
         parts += ["<h2>Equal work</h2>", table(["strategy", "operations a patient", "epochs they buy"], rows)]
     return page(f"Comparison: {about.get('name', '')}", lead, parts)
+
+
+def _split(about: Mapping[str, Any]) -> str:
+    """Say what nothing was chosen on."""
+    if "folds" in about:
+        return "Each fold was held out of the training that predicts it; no weights or epoch was chosen on it."
+    return (
+        "The held-out split served for this comparison only; no weights, epoch, setting or architecture was chosen on "
+        "it."
+    )
+
+
+def _across_folds(comparison: Comparison) -> list[str]:
+    """Return the part on folds: whether differences hold where models were trained on other patients."""
+    rows = [_over_folds(each, each.across) for each in comparison.differences if each.across is not None]
+    if not rows:
+        return []
+    parts = [
+        "<h2>Across folds</h2>",
+        "<p>Intervals and p values above are about patients, for the models that were trained. These are about "
+        "training on other patients: a t test corrected for the training patients that folds share (Nadeau and "
+        "Bengio), flips of the signs of folds, and how probably the first is lower, practically equal or higher "
+        "(Bayesian signed ranks). Seeds of a fold count once.</p>",
+        table(["first", "second", "95% interval", "same sign", "p (t)", "p (flips)", "lower, equal, higher"], rows),
+    ]
+    if comparison.ranks is not None:
+        said = ", ".join(f"{n} {m:.2f}" for n, m in zip(comparison.ranks.names, comparison.ranks.means, strict=True))
+        parts.append(image(rank_diagram_png(comparison.ranks), f"mean ranks over folds, 1 is best: {said}"))
+    return parts
+
+
+def _over_folds(each: Difference, over: AcrossFolds) -> list[str]:
+    span = f"{over.low:+.3f} to {over.high:+.3f}" if math.isfinite(over.low) else "not defined"
+    defined = over.practical is not None and math.isfinite(over.practical.equal)
+    likely = ", ".join(f"{share:.0%}" for share in over.practical) if over.practical and defined else "no region stated"
+    p_values = [f"{p:.3f}" if math.isfinite(p) else "not defined" for p in (over.p, over.p_flips)]
+    return [each.first, each.second, span, f"{over.same_sign} of {over.folds}", *p_values, likely]
+
+
+def _uncertainty(comparison: Comparison) -> list[str]:
+    """Return the part on where the uncertainty of the primary metric comes from."""
+    rows = [
+        [row.label, *(f"{each:.4f}" for each in row.spread)]
+        for row in comparison.ranking()
+        if row.spread is not None and all(math.isfinite(each) for each in row.spread)
+    ]
+    if not rows:
+        return []
+    return [
+        "<h2>Patients or seeds?</h2>",
+        "<p>Standard deviations of one seed's score: by which patients were tested, by the seed itself, and by how "
+        "differently the same patients fall out for other seeds; then the standard error of the mean over seeds, which "
+        "holds all three.</p>",
+        table(["strategy", "patients", "seeds", "both", "standard error"], rows),
+    ]
+
+
+def _items(notes: Sequence[str]) -> str:
+    return "".join(f"<li>{_text(note)}</li>" for note in notes)
 
 
 def page(title: str, lead: str, parts: Sequence[str]) -> str:
@@ -156,22 +220,29 @@ def _interval(row: Any) -> str:
     return f"{row.value:.3f}\n{row.low:.3f} to {row.high:.3f}"
 
 
+def _seed_spread(row: Row) -> str:
+    if len(row.seeds) < 2:
+        return "one seed"
+    return f"{row.seed_sd:.3f}\n{len(row.seeds)} seeds" if math.isfinite(row.seed_sd) else "not defined"
+
+
 def _difference(each: Difference) -> list[str]:
     """Return the cells of a difference; it is shown where neither the interval nor the p value doubts it."""
     if not math.isfinite(each.value) or not math.isfinite(each.p_holm):
         return [each.first, each.second, "not defined", "", "", ""]
-    shown = (each.low > 0 or each.high < 0) and each.p_holm < 0.05
     span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
-    verdict = "yes" if shown else "no difference shown"
+    verdict = "yes" if each.shown else "no difference shown"
     return [each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}", verdict]
 
 
 def _described(comparison: Comparison) -> str:
     """Say in words what the picture shows."""
-    values = ", ".join(
-        f"{row.strategy} {row.value:.3f} ({row.low:.3f} to {row.high:.3f})" for row in comparison.ranking()
-    )
+    values = ", ".join(f"{row.strategy} {_described_row(row)}" for row in comparison.ranking())
     return f"{metric_name(comparison.metric)} of each strategy with its 95% interval: {values}"
+
+
+def _described_row(row: Row) -> str:
+    return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" if math.isfinite(row.value) else "not defined"
 
 
 def _numeric(cell: Any) -> bool:

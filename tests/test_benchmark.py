@@ -96,5 +96,6 @@ def test_a_small_benchmark_writes_table_and_picture(tmp_path: Path, monkeypatch:
     with Pillow.open(found.folder / "table.png") as picture:
         assert picture.width > 300
     assert {row["strategy"] for row in csv.DictReader(io.StringIO(found.to_csv()))} == {
-        *("late", "early", "codes", "notes", "images", "graph", "boosted_counts")
+        *("late", "early", "codes", "notes", "images", "graph", "boosted_counts"),
+        *(f"without {modality}" for modality in ("codes", "notes", "images", "graph")),
     }

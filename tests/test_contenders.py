@@ -59,6 +59,24 @@ def test_what_a_search_preferred_is_a_contender_of_its_own_where_it_fuses_only_s
     assert contenders(subject(whole, preferred=whole)) == contenders(subject(whole, preferred=alone))
 
 
+def test_with_three_modalities_each_is_left_out_in_turn() -> None:
+    encoders = {"codes": Spec("bag"), "notes": Spec("bag"), "images": Spec("conv")}
+    whole = Architecture(encoders, Spec("gated", {"dropout": 0.3}), 32)
+    found = contenders(subject(whole))
+    without = {name: each.architecture for name, each in found.items() if each.kind == "without"}
+    assert list(without) == ["without codes", "without notes", "without images"]
+    for name, architecture in without.items():
+        assert architecture is not None
+        assert (architecture.fusion, architecture.dim) == (whole.fusion, 32)
+        assert architecture.encoders == {m: encoder for m, encoder in encoders.items() if m not in name}
+    some = without["without notes"]
+    preferred = contenders(subject(whole, preferred=some))
+    assert "without notes" not in preferred, "it is there as what the search preferred"
+    assert preferred["gated of codes + images"].architecture == some
+    two = Architecture({name: encoders[name] for name in ("codes", "notes")}, Spec("late"))
+    assert not any(each.kind == "without" for each in contenders(subject(two)).values())
+
+
 def finished(study: optuna.Study, score: float, encoders: dict[str, Any]) -> None:
     """Add a finished trial of late fusion."""
     architecture = {"encoders": encoders, "fusion": {"name": "late", "dropout": score}, "dim": 8}

@@ -69,7 +69,7 @@ def load_cohort(dataset: Dataset, config: DataConfig) -> Cohort:
     subjects = keys["subject_id"].to_numpy().astype(np.int64)
     times = keys["prediction_time"].to_numpy().astype("datetime64[us]")
     split = split_subjects(dataset, subjects, times, config.splits)
-    _check_splits(path, split, targets, kind)
+    check_splits(path, split, targets, kind)
     train = targets[split == "train"]
     center, scale = (float(train.mean()), float(train.std()) or 1.0) if kind == "regression" else (0.0, 1.0)
     digest = hashlib.sha256(subjects.tobytes() + times.tobytes() + targets.tobytes()).hexdigest()
@@ -166,10 +166,18 @@ def _check_type(path: Path, table: pl.DataFrame, column: str) -> None:
         raise UsageError(f"{path}: column '{column}' is of type {table[column].dtype}, outside its kind")
 
 
-def _check_splits(path: Path, split: NDArray[np.str_], targets: NDArray[np.generic], kind: Kind) -> None:
+def check_splits(where: Path | str, split: NDArray[np.str_], targets: NDArray[np.generic], kind: Kind) -> None:
+    """Check that every split has rows, and more than one class.
+
+    Shape:
+        split (N,), targets (N,) or (N, K).
+
+    Raises:
+        UsageError: a split is empty or has one class only.
+    """
     for name in SPLITS:
         mine = targets[split == name]
         if not len(mine):
-            raise UsageError(f"{path}: split '{name}' is empty")
+            raise UsageError(f"{where}: split '{name}' is empty")
         if kind in ("binary", "multiclass") and len(np.unique(mine)) < 2:
-            raise UsageError(f"{path}: split '{name}' has one class only ({mine[0]!s}) among {len(mine)} rows")
+            raise UsageError(f"{where}: split '{name}' has one class only ({mine[0]!s}) among {len(mine)} rows")

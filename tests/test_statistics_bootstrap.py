@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from experiments import bootstrap
-from experiments.bootstrap import Resamples, holm, interval, metric_distribution, two_sided_p
 from experiments.metrics import METRICS
+from experiments.statistics import bootstrap
+from experiments.statistics.bootstrap import Resamples, metric_distribution
+from experiments.statistics.intervals import interval, two_sided_p
+from experiments.statistics.multiple import holm
 
 
 def cohort(rows: int, patients: int, seed: int) -> tuple[Any, Any, Any]:

@@ -1,0 +1,117 @@
+"""Scores of predictions on tested patients: by fold, and on the same resampled patients for everything compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.metrics import Metric
+from experiments.statistics.bootstrap import Resamples, metric_distributions
+from experiments.statistics.intervals import Interval, interval
+
+Array = NDArray[Any]
+
+
+class Score(NamedTuple):
+    """One metric of one or more predictions: in each fold, on resamples, and with patients left out (for BCa only).
+
+    Shape:
+        folds (F,), distribution (R,), left_out (G,).
+    """
+
+    folds: Array
+    distribution: Array
+    left_out: Array | None
+
+    @property
+    def value(self) -> float:
+        """The mean over folds; NaN where a fold has none."""
+        return float(self.folds.mean())
+
+    @property
+    def interval(self) -> Interval:
+        """The value with its 95% interval over patients."""
+        return interval(self.value, self.distribution, self.left_out)
+
+    def minus(self, other: Score) -> Score:
+        """Return the paired difference."""
+        left_out = None if self.left_out is None or other.left_out is None else self.left_out - other.left_out
+        return Score(self.folds - other.folds, self.distribution - other.distribution, left_out)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """The rows that strategies are tested on, and the resamples of their patients.
+
+    Shape:
+        target (N,) or (N, K); subject_ids (N,); folds: the rows of each fold, together all of them.
+    """
+
+    target: Array
+    subject_ids: Array
+    folds: tuple[Array, ...]
+    drawn: Resamples
+    without: Resamples | None
+
+    @classmethod
+    def of(
+        cls,
+        target: Array,
+        subject_ids: Array,
+        fold: Array | None = None,
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+        bca: bool = False,
+    ) -> Tested:
+        """Draw the resamples; patients of a fold stand for those of the same fold.
+
+        Shape:
+            target (N,) or (N, K); subject_ids (N,); fold (N,) int64, one for all rows of a patient.
+        """
+        of_row = np.zeros(len(target), np.int64) if fold is None else fold
+        drawn = Resamples.draw(subject_ids, resamples, seed, of_row)
+        without = Resamples.leave_out(subject_ids, seed) if bca else None
+        rows = tuple(np.flatnonzero(of_row == each) for each in np.unique(of_row))
+        return cls(target, subject_ids, rows, drawn, without)
+
+    def score(self, metrics: Sequence[Metric], prediction: Array) -> dict[str, Score]:
+        """Evaluate one prediction by each metric. Shape: prediction (N,) or (N, K)."""
+        single = np.array([[metric(self.target[rows], prediction[rows]) for rows in self.folds] for metric in metrics])
+        drawn = self._distributions(metrics, prediction, self.drawn)
+        without = self._distributions(metrics, prediction, self.without) if self.without is not None else {}
+        return {
+            metric.name: Score(folds, drawn[metric.name], without.get(metric.name))
+            for metric, folds in zip(metrics, single, strict=True)
+        }
+
+    def _distributions(self, metrics: Sequence[Metric], prediction: Array, resamples: Resamples) -> dict[str, Array]:
+        """Average over the folds in which a metric is defined in a resample. Shape: (R,) each."""
+        found = [
+            metric_distributions(metrics, self.target[rows], prediction[rows], resamples.of(rows))
+            for rows in self.folds
+        ]
+        return {metric.name: _mean_of_defined(np.stack([each[metric.name] for each in found])) for metric in metrics}
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Return the mean over seeds."""
+    left_out = [each.left_out for each in scores if each.left_out is not None]
+    return Score(
+        np.mean([each.folds for each in scores], axis=0),
+        np.mean([each.distribution for each in scores], axis=0),
+        np.mean(left_out, axis=0) if left_out else None,
+    )
+
+
+def _mean_of_defined(values: Array) -> Array:
+    """Average what is defined; NaN where nothing is. Shape: (F, R) -> (R,)."""
+    defined = np.isfinite(values)
+    counts = defined.sum(0)
+    out = np.full(values.shape[1], np.nan)
+    np.divide(np.where(defined, values, 0.0).sum(0), counts, out=out, where=counts > 0)
+    return out

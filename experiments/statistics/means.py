@@ -1,0 +1,33 @@
+"""Metrics that are functions of means over rows, which resampling gets from one product of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def first(means: Array) -> Array:
+    """Return the only mean as it is. Shape: (..., 1) -> (...)."""
+    return means[..., 0]
+
+
+@dataclass(frozen=True)
+class OfMeans:
+    """A function of weighted means of columns, each row's columns being its own.
+
+    Shape:
+        rows: target and prediction (N,) or (N, K) -> (N, C); finish: (..., C) -> (...).
+    """
+
+    rows: Callable[[Array, Array], Array]
+    finish: Callable[[Array], Array] = first
+
+    def __call__(self, target: Array, prediction: Array, weight: Array) -> float:
+        """Evaluate. Shape: target and prediction (N,) or (N, K); weight (N,) -> float."""
+        return float(self.finish(weight @ self.rows(target, prediction) / np.sum(weight)))
