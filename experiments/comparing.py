@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments.audit.gate import NOT_RUN, gate
 from experiments.comparison import Comparison, compare_predictions
 from experiments.config import Config, ExperimentConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, Subject, chosen, contenders
@@ -41,13 +42,17 @@ def compare_config(
     seeds: int | None = None,
     workers: int | None = None,
     progress: bool = True,
+    audit: bool = True,
 ) -> tuple[Comparison, Path]:
     """Compare strategies of fusion or of training on the held-out split, for an experiment or a study's best trial.
 
     Runs that were done before are not done again, so an interrupted comparison goes on where it was.
 
+    Args:
+        audit: whether a leakage audit must pass first; the report says if none was run.
+
     Raises:
-        UsageError: there is nothing to compare, or the study has no finished trial.
+        UsageError: there is nothing to compare, the study has no finished trial, or the audit fails.
     """
     if by not in BY:
         raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
@@ -56,7 +61,9 @@ def compare_config(
     store = open_store(config, progress=progress)
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
-    store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
+    more = [control_plan()] if any(each.control for each in strategies.values()) else []
+    store.prepare([*plans, *more], progress)
+    audited = gate(config, store, more, progress=progress) if audit else NOT_RUN
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(
@@ -72,7 +79,7 @@ def compare_config(
     ]
     done = run_jobs(run_job, jobs, workers or default_workers(), "comparing", progress)
     found = [each for job, one in zip(jobs, done, strict=True) for each in _by_seed(one, len(job["seeds"]))]
-    comparison = _compare(config, store, subject, strategies, found, count, works)
+    comparison = _compare(config, store, subject, strategies, found, count, works, audited)
     _write(config, comparison, folder)
     return comparison, folder
 
@@ -154,9 +161,12 @@ def _compare(
     found: Sequence[str | JobFailure],
     count: int,
     works: Mapping[str, Work],
+    audited: str,
 ) -> Comparison:
     predictions: dict[str, list[np.ndarray[Any, Any]]] = {}
     warnings = list(subject.remarks)
+    if audited == NOT_RUN:
+        warnings.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     for i, name in enumerate(strategies):
         mine = found[i * count : (i + 1) * count]
         failures = [each.reason for each in mine if isinstance(each, JobFailure)]
@@ -177,7 +187,9 @@ def _compare(
         metric=selection_metric(store.task, subject.training),
         resamples=config.compare.resamples,
         seed=config.seed,
-        about=_about(config, store, subject, count, warnings) | ({"work": _work(works)} if works else {}),
+        about=_about(config, store, subject, count, warnings)
+        | {"audit": audited}
+        | ({"work": _work(works)} if works else {}),
     )
 
 
