@@ -61,9 +61,8 @@ def compare_config(
     store = open_store(config, progress=progress)
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
-    more = [control_plan()] if any(each.control for each in strategies.values()) else []
-    store.prepare([*plans, *more], progress)
-    audited = gate(config, store, more, progress=progress) if audit else NOT_RUN
+    store.prepare([*plans, *([control_plan()] if any(each.control for each in strategies.values()) else [])], progress)
+    audited = gate(config, store, progress=progress) if audit else NOT_RUN
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(

@@ -24,10 +24,11 @@ from toy_audit import (
     paint,
     positives,
     read,
+    toy_config,
     who,
 )
 
-from experiments.audit.run import CHECKS, FILE_CHECKS
+from experiments.audit.run import CHECKS, FILE_CHECKS, audit_config
 from experiments.sources.synthetic import RECIPES, write_synthetic
 
 
@@ -87,9 +88,11 @@ def late_results(folder: Path) -> None:
     change(
         folder,
         SHARD,
-        lambda table: table.join(cut, on="subject_id", how="left", maintain_order="left")
-        .with_columns(available_time=signed)
-        .drop("prediction_time"),
+        lambda table: (
+            table.join(cut, on="subject_id", how="left", maintain_order="left")
+            .with_columns(available_time=signed)
+            .drop("prediction_time")
+        ),
     )
 
 
@@ -127,7 +130,11 @@ def after_death(folder: Path) -> None:
 
 
 def two_splits(folder: Path) -> None:
-    change(folder, SPLITS, lambda table: pl.concat([table, who(folder).head(2).select("subject_id", split=pl.lit("tuning"))]))
+    change(
+        folder,
+        SPLITS,
+        lambda table: pl.concat([table, who(folder).head(2).select("subject_id", split=pl.lit("tuning"))]),
+    )
 
 
 def two_labels(folder: Path) -> None:
@@ -165,8 +172,12 @@ LEAKS = {
         "label-defining codes", "warning", lambda f: add_events(f, before(f, "FLAG//OUTCOME", 0.05))
     ),
     "discharge summaries dated back": Planted("discharge notes", "error", discharge_notes),
-    "a code that only positives have": Planted("single features", "error", lambda f: add_events(f, before(f, "X", 0.5))),
-    "a code that some positives have": Planted("single features", "warning", lambda f: add_events(f, before(f, "X", 0.15))),
+    "a code that only positives have": Planted(
+        "single features", "error", lambda f: add_events(f, before(f, "X", 0.5))
+    ),
+    "a code that some positives have": Planted(
+        "single features", "warning", lambda f: add_events(f, before(f, "X", 0.15))
+    ),
     "a value that is the label": Planted("single features", "error", lab_value),
     "a word that is the label": Planted("single features", "error", word),
     "more data of positives": Planted("single features", "error", many_more),
@@ -199,3 +210,45 @@ def test_clean_cohort_passes(recipe: str, tmp_path: Path) -> None:
     assert [line.check for line in found.lines] == [*FILE_CHECKS, *CHECKS]
     ran = [line.check for line in found.lines if line.status != "skipped"]
     assert set(CHECKS) - set(ran) <= {"availability time", "pre-training", "duplicate notes", "image giveaways"}
+
+
+def test_summary_of_an_earlier_stay_is_no_leak(clean: Path, tmp_path: Path) -> None:
+    folder = copied(clean, tmp_path / "data")
+    mine = read(folder, LABELS).head(30).select("subject_id", "prediction_time")
+    for days, code, text in (
+        (400.0, "HOSPITAL_ADMISSION", None),
+        (390.0, "HOSPITAL_DISCHARGE", None),
+        (389.0, "NOTE//discharge", "Discharge summary of last year."),
+        (1.0, "HOSPITAL_ADMISSION", None),
+    ):
+        time = (pl.col("prediction_time") - pl.duration(hours=days * 24)).alias("time")
+        add_events(folder, mine.select("subject_id", time, code=pl.lit(code), text_value=pl.lit(text, pl.String)))
+    found = audited(folder, tmp_path / "runs")
+    [line] = [line for line in found.lines if line.check == "discharge notes"]
+    assert (line.status, line.measured) == ("passed", "30 notes of discharge or death before the prediction")
+    change(folder, SHARD, lambda table: table.filter(pl.col("code") != "HOSPITAL_ADMISSION"))
+    assert audited(folder, tmp_path / "runs").of("error") == []
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression", "multilabel"])
+def test_other_kinds_of_tasks_are_audited(kind: str, clean: Path, tmp_path: Path) -> None:
+    folder = copied(clean, tmp_path / "data")
+    table, place = read(folder, LABELS), pl.int_range(pl.len())
+    if kind == "multilabel":
+        for name, label in (("first", place % 2 == 0), ("second", place % 3 == 0)):
+            (folder / "labels" / "several").mkdir(exist_ok=True)
+            path = folder / "labels" / "several" / f"{name}.parquet"
+            table.with_columns(boolean_value=label).write_parquet(path)
+    else:
+        column = (place % 3).alias("integer_value") if kind == "multiclass" else (place % 7 * 0.5).alias("float_value")
+        change(folder, LABELS, lambda table: table.select("subject_id", "prediction_time", column))
+        marker = read(folder, LABELS).filter(place % 3 == 2) if kind == "multiclass" else read(folder, LABELS)
+        value = pl.lit(None, pl.Float32) if kind == "multiclass" else pl.col("float_value")
+        time = (pl.col("prediction_time") - HOUR).alias("time")
+        add_events(folder, marker.select("subject_id", time, code=pl.lit("LEAK"), numeric_value=value))
+    labels = "several" if kind == "multilabel" else "outcome"
+    found = audit_config(toy_config(folder, tmp_path / "runs", labels=labels))
+    errors = [each.what for check, each in found.of("error") if check == "single features"]
+    assert bool(errors) == (kind != "multilabel")
+    assert kind != "multiclass" or "tell the label of '2': LEAK" in errors[0]
+    assert kind != "regression" or "tell the label of a value above the median: LEAK" in errors[0]

@@ -14,7 +14,7 @@ from toy_audit import LABELS, SHARD, add_events, change, copied, positives, read
 from experiments import comparing
 from experiments.audit import gate as gate_module
 from experiments.audit.finding import Audit
-from experiments.audit.gate import NOT_RUN, audit_path, gate
+from experiments.audit.gate import NOT_RUN, audit_path, gate, written_audit
 from experiments.card import model_card
 from experiments.cli import main
 from experiments.comparing import compare_config
@@ -54,7 +54,9 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_compare_refuses_what_leaks_unless_told_to_and_then_says_so(leaky: Path, tmp_path: Path) -> None:
     mine = config(leaky, tmp_path / "runs")
-    with pytest.raises(UsageError, match="the leakage audit failed: single features: codes: 1 codes tell the") as failed:
+    with pytest.raises(
+        UsageError, match="the leakage audit failed: single features: codes: 1 codes tell the"
+    ) as failed:
         compare_config(mine, progress=False)
     assert "\n" not in str(failed.value)
     assert "LEAK (having it or not tells the label with an AUROC of 1.000)" in str(failed.value)
@@ -84,6 +86,9 @@ def test_an_audit_that_passed_counts_until_something_changes(
     store = open_store(mine)
     gate(mine, store)
     assert looked == []
+    written_audit(mine, progress=False)  # the verb has its own name for the work
+    gate(mine, open_store(mine))
+    assert looked == [], "what the verb found counts too"
     prepared = next(iter(tmp_path.glob("cache/codes-*"))) / "preprocessor.json"
     prepared.write_text(prepared.read_text(encoding="utf-8") + " ", encoding="utf-8")
     gate(mine, store)

@@ -66,7 +66,9 @@ def test_splits_by_row_share_patients_and_learn_shuffled_labels(small_folder: Pa
 
 
 def pretrained(store: Store, weights: Path | str) -> list[Finding]:
-    return list(pretrained_elsewhere(Evidence(store, [], [("notes", Spec("pretrained", {"model": str(weights)}))])).findings)
+    return list(
+        pretrained_elsewhere(Evidence(store, [], [("notes", Spec("pretrained", {"model": str(weights)}))])).findings
+    )
 
 
 def test_test_patients_in_pretraining_are_found(small_folder: Path, tmp_path: Path) -> None:
@@ -98,7 +100,10 @@ def test_list_of_pretraining_patients_is_salted_and_checked(small_folder: Path, 
     write_pretraining(weights, subjects, "a")
     assert not set(first["patients"]) & set(json.loads(path.read_text(encoding="utf-8"))["patients"]), "another salt"
     _, store = opened(small_folder, tmp_path)
-    for text, words in (("[]", "not a list of pre-training patients"), (json.dumps({**first, "format": 9}), "format 9")):
+    for text, words in (
+        ("[]", "not a list of pre-training patients"),
+        (json.dumps({**first, "format": 9}), "format 9"),
+    ):
         path.write_text(text, encoding="utf-8")
         with pytest.raises(UsageError, match=words):
             pretrained(store, weights)

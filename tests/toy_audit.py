@@ -85,7 +85,7 @@ def in_order(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def add_twins(folder: Path, count: int, how: Callable[[pl.DataFrame], pl.DataFrame], days: int = 0) -> None:
-    """Copy training patients into the held-out split under other numbers, their events changed and all dates shifted."""
+    """Copy training patients into the held-out split under other numbers, events changed, dates shifted."""
     mine = who(folder).head(count)["subject_id"]
     later = pl.duration(days=days)
     number = (pl.col("subject_id") + TWIN).alias("subject_id")
@@ -126,7 +126,7 @@ def fitted_on_all(store: Store, patch: pytest.MonkeyPatch, plans: Any) -> None:
     """Prepare a store with preprocessors that were fitted on everybody."""
     everybody = np.arange(len(store.cohort.split))
     with patch.context() as context:
-        context.setattr(type(store.cohort), "rows", lambda cohort, _: everybody)
+        context.setattr(type(store.cohort), "rows", lambda *_: everybody)
         store.prepare(plans)
 
 

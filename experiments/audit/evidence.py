@@ -1,4 +1,4 @@
-"""What the checks look at: the cohort, what was known of each row at its prediction time, and the events as they lie."""
+"""What the checks look at: the cohort, what was known of each row at its prediction time, the events as they lie."""
 
 from __future__ import annotations
 
@@ -68,7 +68,11 @@ class Seen:
     def events(self, row: int) -> CodeEvents:
         """Return the coded events of a row."""
         mine = slice(int(self.offsets[row]), int(self.offsets[row + 1]))
-        return CodeEvents(np.array(self.names, object)[self.codes[mine]], self.days[mine], self.values[mine])
+        return CodeEvents(self._names[self.codes[mine]], self.days[mine], self.values[mine])
+
+    @cached_property
+    def _names(self) -> NDArray[np.object_]:
+        return np.array(self.names, object)
 
     def counts(self) -> sparse.csr_matrix:
         """Return how often each row has each code. Shape: (N, C) float32."""
@@ -117,7 +121,7 @@ class Evidence:
 
     @cached_property
     def timed(self) -> pl.DataFrame:
-        """All events with a time of the cohort's patients, also from after the prediction: the future that must not leak.
+        """All events with a time of the cohort's patients, also from after the prediction: what must not leak.
 
         Columns subject_id, time (microseconds), code, value, note (bool), and `available` (microseconds) where the
         files have a column `available_time`.
@@ -139,7 +143,7 @@ class Evidence:
         return linked(self.timed, self.predictions)
 
     def classes(self, rows: NDArray[np.int64]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-        """Yield (name, who has it) of each label that a check can look at as a yes or no; a number is cut at its median.
+        """Yield (name, who has it) of each label as a yes or no; a number is cut at its median.
 
         Shape:
             rows (n,) -> (n,) bool each.
@@ -175,7 +179,8 @@ def _events(path: Path) -> pl.LazyFrame:
 
 
 def _read(evidence: Evidence) -> Seen:
-    cohort, numbers = evidence.cohort, {}
+    cohort = evidence.cohort
+    numbers: dict[str, int] = {}
     wanted = set(evidence.sample.tolist())
     parts: dict[int, tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]] = {}
     notes: list[SeenNote] = []

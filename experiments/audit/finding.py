@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from numpy.typing import ArrayLike
+
+Severity: TypeAlias = Literal["error", "warning"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning")
 
 _SHOWN = 3  # row numbers that a line names
 
@@ -15,7 +18,7 @@ _SHOWN = 3  # row numbers that a line names
 class Finding:
     """Something that leaks, or may: the place, what is wrong, and what to do about it."""
 
-    severity: Literal["error", "warning"]
+    severity: Severity
     where: str
     what: str
     advice: str
@@ -28,7 +31,7 @@ class Outcome(NamedTuple):
     findings: Sequence[Finding] = ()
 
 
-class Skipped(Exception):  # noqa: N818 - named for what happened
+class Skipped(Exception):
     """A check has nothing to look at; the text says why."""
 
 
@@ -55,7 +58,7 @@ class Audit:
         """Whether no check found an error."""
         return not self.of("error")
 
-    def of(self, severity: str) -> list[tuple[str, Finding]]:
+    def of(self, severity: Severity) -> list[tuple[str, Finding]]:
         """Return (check, finding) of a severity, in the order of the checks."""
         return [(line.check, each) for line in self.lines for each in line.findings if each.severity == severity]
 
@@ -85,7 +88,7 @@ class Audit:
         for line in self.lines:
             checks.add_row(line.check, line.status, line.measured)
         found = Table("", "check", "where", "what", "what to do")
-        for severity in ("error", "warning"):
+        for severity in SEVERITIES:
             for check, each in self.of(severity):
                 found.add_row(severity, check, Text(each.where), Text(each.what), each.advice)
         return Group(checks, *([found] if found.rows else []), self.summary())

@@ -1,4 +1,4 @@
-"""Checks of what was learned before training: preprocessors that saw too many patients, encoders pre-trained on them."""
+"""Checks of what was learned before training: preprocessors fitted on, encoders pre-trained on, test patients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KNOWN = {
 
 
 def fitted_on_training(evidence: Evidence) -> Outcome:
-    """Each preprocessor in use is the one that training patients alone give: it is fitted anew, and the two compared."""
+    """Each preprocessor in use is what training patients alone give: it is fitted anew, and the two compared."""
     findings, prints = [], []
     rows = evidence.cohort.rows("train")
     train = hashlib.sha256(evidence.cohort.subject_ids[rows].tobytes()).hexdigest()
@@ -98,7 +98,9 @@ def _of_file(evidence: Evidence, modality: str, weights: Path) -> Iterator[Findi
     count = len(np.unique(cohort.subject_ids[rows]))
     if known.source == source:
         what = f"{modality} was pre-trained on {count:,} patients of the tuning and held-out splits"
-        yield Finding("error", rows_text(rows), what, "pre-train on training patients, or give those to the train split")
+        yield Finding(
+            "error", rows_text(rows), what, "pre-train on training patients, or give those to the train split"
+        )
     else:
         what = f"{count:,} patient numbers of the tuning and held-out splits are in the pre-training of {modality}, "
         what += f"whose source is '{known.source}', not '{source}'"
@@ -114,4 +116,3 @@ def _of_public(evidence: Evidence, modality: str, name: str) -> Iterator[Finding
 def _source(evidence: Evidence) -> str:
     metadata: Mapping[str, Any] = evidence.dataset.metadata
     return str(metadata.get("dataset_name", evidence.dataset.folder.name))
-

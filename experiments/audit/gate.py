@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from encoders.preprocessor import Preparation
 from experiments.audit.finding import Audit
 from experiments.audit.pretraining import pretraining_file
 from experiments.audit.run import audit_config, audit_store, used
 from experiments.config import Config
 from experiments.data.store import Store
 from experiments.whole import whole_file
-from experiments.workspace import code_fingerprint
-from fusion import Spec, UsageError
+from experiments.workspace import code_fingerprint, open_store
+from fusion import UsageError
 
 NOT_RUN = "not run (--no-audit)"
 """What a report and a model card say where somebody went on without an audit."""
@@ -31,28 +29,25 @@ def audit_path(config: Config) -> Path:
 def written_audit(config: Config, *, progress: bool = True) -> tuple[Audit, Path]:
     """Audit a study or an experiment and write the result down."""
     found = audit_config(config, progress=progress)
+    if found.ok:  # then there is a cohort, and compare and register need not look again
+        found = _keyed(found, config, open_store(config))
     return found, _write(config, found)
 
 
-def gate(config: Config, store: Store, more: Sequence[Preparation] = (), *, progress: bool = False) -> str:
+def gate(config: Config, store: Store, *, progress: bool = False) -> str:
     """Let through what passes the audit, and return a line that says so, for reports and cards.
 
     An audit that passed before counts as long as data, labels, splits, code, prepared tensors and lists of pre-training
     patients are the same.
 
-    Args:
-        more: preparations beside those of the configuration, as a control's.
-
     Raises:
         UsageError: the audit fails; the message has the first error.
     """
     plans, encoders = used(config)
-    plans = list({plan.key: plan for plan in (*plans, *more)}.values())
     store.prepare(plans, progress)
-    found = _remembered(config, store, plans, encoders)
+    found = _remembered(config, store)
     if found is None:
-        found = audit_store(config, store, plans, encoders, progress=progress)
-        found = replace(found, about={**found.about, "key": _key(store, plans, encoders)})
+        found = _keyed(audit_store(config, store, plans, encoders, progress=progress), config, store)
         _write(config, found)
     if not found.ok:
         check, first = found.of("error")[0]
@@ -64,19 +59,22 @@ def gate(config: Config, store: Store, more: Sequence[Preparation] = (), *, prog
     return found.summary()
 
 
-def _remembered(
-    config: Config, store: Store, plans: Sequence[Preparation], encoders: Sequence[tuple[str, Spec]]
-) -> Audit | None:
+def _keyed(found: Audit, config: Config, store: Store) -> Audit:
+    return replace(found, about={**found.about, "key": _key(config, store)})
+
+
+def _remembered(config: Config, store: Store) -> Audit | None:
     try:
         found = Audit.from_dict(json.loads(audit_path(config).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if found.ok and found.about.get("key") == _key(store, plans, encoders) else None
+    return found if found.ok and found.about.get("key") == _key(config, store) else None
 
 
-def _key(store: Store, plans: Sequence[Preparation], encoders: Sequence[tuple[str, Spec]]) -> str:
-    """Hash all that an audit looks at. Prepared tensors count by the size and time of their files, as they are large."""
-    parts: list[Any] = [code_fingerprint(), store.data_fingerprint, store.cohort.fingerprint]
+def _key(config: Config, store: Store) -> str:
+    """Hash what an audit looks at; prepared tensors count by size and time of their files, as they are large."""
+    plans, encoders = used(config)
+    parts: list[Any] = [code_fingerprint(), config.seed, store.data_fingerprint, store.cohort.fingerprint]
     parts += [store.cohort.split_fingerprint, store.config.model_dump_json()]
     for plan in sorted(plans, key=lambda each: each.key):
         for path in sorted(store.folder(plan).iterdir()):

@@ -23,9 +23,7 @@ def linked(events: pl.DataFrame, predictions: pl.DataFrame) -> pl.DataFrame:
     Returns:
         Columns first, second (patient numbers), share (of the shorter record's telling events).
     """
-    bounds = predictions.group_by("subject_id").agg(
-        first=pl.col("cut").min(), last=pl.col("cut").max()
-    )
+    bounds = predictions.group_by("subject_id").agg(first=pl.col("cut").min(), last=pl.col("cut").max())
     given = events.join(bounds, on="subject_id").filter(pl.col("time") <= pl.col("last"))
     by_time = _pairs(given)
     shifted = _pairs(given.with_columns(time=pl.col("time") - pl.col("first")))

@@ -10,7 +10,7 @@ import polars as pl
 from scipy.stats import fisher_exact
 
 from experiments.audit.evidence import Evidence
-from experiments.audit.finding import Finding, Outcome, Skipped, rows_text
+from experiments.audit.finding import SEVERITIES, Finding, Outcome, Skipped, rows_text
 
 _DEATH = r"^MEDS_DEATH"
 _LEAVES = r"(^|[_/])(DISCHARGE|DEATH)(/|$)"
@@ -59,10 +59,14 @@ def _defining(evidence: Evidence) -> list[tuple[str, str, bool]]:
         if not 0 < positive.sum() < len(rows):
             continue
         labels = pl.DataFrame({"row": rows, "positive": positive})
-        share = later.join(labels, on="row").group_by("code").agg(
-            n=pl.len(),
-            hit=pl.col("positive").sum() / positive.sum(),
-            miss=(~pl.col("positive")).sum() / (~positive).sum(),
+        share = (
+            later.join(labels, on="row")
+            .group_by("code")
+            .agg(
+                n=pl.len(),
+                hit=pl.col("positive").sum() / positive.sum(),
+                miss=(~pl.col("positive")).sum() / (~positive).sum(),
+            )
         )
         made = share.filter((pl.col("n") >= _LEAST) & ((pl.col("hit") - pl.col("miss")).abs() >= _DEFINES))
         found += [(name, code, hit > miss) for code, _, hit, miss in made.sort("code").iter_rows()]
@@ -120,13 +124,13 @@ def late_notes(evidence: Evidence) -> Outcome:
     )
     current = _of_current_stay(evidence, table)
     findings = []
-    for going_on, severity, words in ((True, "error", "that goes on"), (False, "warning", "whose end is not recorded")):
-        mine = current.filter(pl.col("goes_on") == going_on)
+    for severity in SEVERITIES:
+        mine = current.filter(pl.col("goes_on") == (severity == "error"))
         if mine.height:
-            what = f"{mine.height:,} discharge or death notes of a stay {words} are inputs"
+            stay = "that goes on" if severity == "error" else "whose end is not recorded"
+            what = f"{mine.height:,} discharge or death notes of a stay {stay} are inputs"
             advice = "date them when they were signed, or leave their kind out"
-            where = rows_text(mine["row"])
-            findings.append(Finding("error" if severity == "error" else "warning", where, what, advice))
+            findings.append(Finding(severity, rows_text(mine["row"]), what, advice))
     return Outcome(f"{len(notes):,} notes of discharge or death before the prediction", findings)
 
 

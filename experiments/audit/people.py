@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from experiments.audit.evidence import Evidence
-from experiments.audit.finding import Finding, Outcome, Skipped, rows_text
+from experiments.audit.finding import SEVERITIES, Finding, Outcome, Skipped, rows_text
 from experiments.audit.links import COMMON
 
 SAME = 0.6  # share of the shorter record's telling events from which two records are one
@@ -38,17 +38,16 @@ def records(evidence: Evidence) -> Outcome:
         pairs = pairs.join(split.rename({"subject": side, "split": f"{side}_split"}), on=side)
     across = pairs.filter(pl.col("first_split") != pl.col("second_split"))
     findings = []
-    for severity, low, high, words in (
-        ("error", SAME, np.inf, "the same events under two numbers in two splits"),
-        ("warning", 0.0, SAME, "many of the same events under two numbers in two splits"),
-    ):
-        mine = across.filter((pl.col("share") >= low) & (pl.col("share") < high))
+    for severity in SEVERITIES:
+        mine = across.filter((pl.col("share") >= SAME) == (severity == "error"))
         if mine.height:
             subjects = pl.concat([mine["first"], mine["second"]]).unique().to_numpy()
             rows = np.flatnonzero(np.isin(evidence.cohort.subject_ids, subjects))
-            advice = "give one person one subject_id, then split anew"
-            what = f"{mine.height:,} pairs of patients have {words} (up to {mine['share'].max():.0%} of a record)"
-            findings.append(Finding("error" if severity == "error" else "warning", rows_text(rows), what, advice))
+            many = "the same events" if severity == "error" else "many of the same events"
+            most = float(mine["share"].to_numpy().max())
+            what = f"{mine.height:,} pairs of patients have {many} under two numbers in two splits "
+            what += f"(up to {most:.0%} of a record)"
+            findings.append(Finding(severity, rows_text(rows), what, "give one person one subject_id, then split anew"))
     events = evidence.timed.height
     return Outcome(f"{events:,} events; {pairs.height:,} pairs of patients share many", findings)
 

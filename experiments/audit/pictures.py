@@ -98,9 +98,7 @@ def _outside(image: Pillow.Image, path: Path) -> Iterator[float]:
     yield from (float(border.mean()), float(border.std()), float((border <= 1).mean()), float((border >= 254).mean()))
 
 
-def _probe(
-    table: NDArray[np.float64], positive: NDArray[np.bool_], groups: NDArray[np.int64], seed: int
-) -> float:
+def _probe(table: NDArray[np.float64], positive: NDArray[np.bool_], groups: NDArray[np.int64], seed: int) -> float:
     """Return the AUROC of a forest's predictions for patients it was not trained on. Shape: (n, F), (n,), (n,)."""
     predicted = np.zeros(len(positive))
     folds = StratifiedGroupKFold(3, shuffle=True, random_state=seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from encoders.preprocessor import Preparation
@@ -11,6 +12,7 @@ from experiments.audit import files, fitting, future, outcomes, people, pictures
 from experiments.audit.evidence import Evidence
 from experiments.audit.finding import Audit, Line, Outcome, Skipped
 from experiments.config import Config, DataConfig, ExperimentConfig
+from experiments.controls import plan as control_plan
 from experiments.data.folder import Dataset
 from experiments.data.store import Store
 from experiments.feeding import preparations
@@ -53,7 +55,7 @@ def audit_config(config: Config, *, progress: bool = False) -> Audit:
     """
     started = time.monotonic()
     dataset = open_data(config, progress=progress)
-    lines = [_line(name, lambda check=check: check(dataset, config.data)) for name, check in FILE_CHECKS.items()]
+    lines = [_line(name, partial(check, dataset, config.data)) for name, check in FILE_CHECKS.items()]
     if any(line.status == "error" for line in lines):
         lines += [Line(name, "skipped", _UNREAD) for name in CHECKS]
         return Audit(config.name, tuple(lines), _about(started))
@@ -77,22 +79,29 @@ def audit_store(
     found = list(lines)
     with progress_bar("leakage audit", len(CHECKS), enabled=progress) as advance:
         for name, check in CHECKS.items():
-            found.append(_line(name, lambda check=check: check(evidence)))
+            found.append(_line(name, partial(check, evidence)))
             advance()
     return Audit(config.name, tuple(found), _about(started, store))
 
 
 def used(config: Config) -> tuple[list[Preparation], list[tuple[str, Spec]]]:
-    """Return every preparation and every encoder, with its modality, that a study or an experiment may use."""
+    """Return every preparation and every encoder, with its modality, that a study or an experiment may use.
+
+    The preparation of the controls of a comparison is among them.
+    """
     if isinstance(config, ExperimentConfig):
         architecture = config.model.architecture()
         plans = list(preparations(architecture, config.data.preprocess).values())
-        return plans, list(architecture.encoders.items())
-    from experiments.studies import preparations_of, study_space
+        encoders = list(architecture.encoders.items())
+    else:
+        from experiments.studies import preparations_of, study_space
 
-    space = study_space(config)
-    plans = list({plan.key: plan for plan in preparations_of(space, config)}.values())
-    return plans, [(modality, spec) for modality in space.encoders for spec in space.specs(modality)]
+        space = study_space(config)
+        plans = preparations_of(space, config)
+        encoders = [(modality, spec) for modality in space.encoders for spec in space.specs(modality)]
+    if config.compare.controls and any(modality == "codes" for modality, _ in encoders):
+        plans = [*plans, control_plan()]
+    return list({plan.key: plan for plan in plans}.values()), encoders
 
 
 def _line(name: str, check: Callable[[], Outcome]) -> Line:
@@ -100,9 +109,10 @@ def _line(name: str, check: Callable[[], Outcome]) -> Line:
         measured, findings = check()
     except Skipped as reason:
         return Line(name, "skipped", str(reason))
-    severities = {each.severity for each in findings}
-    status = "error" if "error" in severities else "warning" if severities else "passed"
-    return Line(name, status, measured, tuple(findings))
+    found = tuple(findings)
+    if any(each.severity == "error" for each in found):
+        return Line(name, "error", measured, found)
+    return Line(name, "warning" if found else "passed", measured, found)
 
 
 def _about(started: float, store: Store | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from encoders.records import CodeEvents
 from experiments.audit.evidence import Evidence, Seen
-from experiments.audit.finding import Finding, Outcome, Skipped
+from experiments.audit.finding import SEVERITIES, Finding, Outcome, Skipped
 from experiments.data.suspicions import Telling, telling_features
 
 _MANY = 0.2  # share of a class that must have what nobody else has before that is an error
@@ -40,7 +40,7 @@ def features(evidence: Evidence) -> Outcome:
 
 def _findings(kind: str, telling: list[Telling], label: str) -> Iterator[Finding]:
     of = f" of {label}" if label else ""
-    for severity in ("error", "warning"):
+    for severity in SEVERITIES:
         mine = [each for each in telling if (each.exact or each.share >= _MANY) == (severity == "error")]
         if not mine:
             continue
@@ -48,8 +48,10 @@ def _findings(kind: str, telling: list[Telling], label: str) -> Iterator[Finding
         shown = [f"{each.code} ({each.why})" for each in mine[:_NAMED]] if kind != "words" else [mine[0].why]
         more = f" and {len(mine) - len(shown)} more" if len(mine) > len(shown) else ""
         what = f"{len(mine)} {kind} tell the label{of}: {'; '.join(shown)}{more}"
-        advice = "leave it out, or predict at an earlier time" if severity == "error" else "see whether it is known then"
-        yield Finding("error" if severity == "error" else "warning", kind, what, advice)
+        advice = (
+            "leave it out, or predict at an earlier time" if severity == "error" else "see whether it is known then"
+        )
+        yield Finding(severity, kind, what, advice)
 
 
 def _amounts(seen: Seen, rows: NDArray[np.int64]) -> Iterator[CodeEvents]:
