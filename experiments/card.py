@@ -22,6 +22,7 @@ SHOWN = {
     "window_days": "Days of history read",
     "data_fingerprint": "Data fingerprint",
     "split_fingerprint": "Split fingerprint",
+    "audit": "Leakage audit",
     "code_vocabulary": "Codes known",
     "code_vocabulary_sha256": "Codes, sha256",
     "git_commit": "Code, git commit",

@@ -126,11 +126,17 @@ def _study_verbs(verbs: Verbs) -> None:
     _runs(search)
     _overrides(search)
     search.set_defaults(run="search")
+    audit = verbs.add_parser("audit", help="look for leaks in what a study learns from; compare and register do it too")
+    audit.add_argument("study", help="a study that was searched, a YAML file, or the name of a built-in study")
+    _runs(audit)
+    _overrides(audit)
+    audit.set_defaults(run="audit")
     compare = verbs.add_parser("compare", help="compare strategies of fusion or training on the held-out split")
     compare.add_argument("study", help="a study that was searched, or a YAML file")
     compare.add_argument("--by", choices=("fusion", "training"), default="fusion")
     compare.add_argument("--seeds", type=_count, default=None)
     compare.add_argument("--workers", type=_count, default=None)
+    _no_audit(compare)
     _runs(compare)
     _overrides(compare)
     compare.set_defaults(run="compare")
@@ -160,6 +166,7 @@ def _model_verbs(verbs: Verbs) -> None:
     )
     register.add_argument("--promote", action="store_true", help="move the alias champion to it")
     register.add_argument("--workers", type=_count, default=None)
+    _no_audit(register)
     _runs(register)
     register.set_defaults(run="register")
     predict = verbs.add_parser("predict", help="predict every patient of a folder")
@@ -212,6 +219,10 @@ def _share(text: str) -> float:
 
 def _runs(parser: _Parser) -> None:
     parser.add_argument("--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)")
+
+
+def _no_audit(parser: _Parser) -> None:
+    parser.add_argument("--no-audit", action="store_true", help="go on without a leakage audit; it is written down")
 
 
 def _overwrite(parser: _Parser) -> None:

@@ -120,13 +120,28 @@ def _control(config: StudyConfig, arguments: Namespace) -> int:
     return 0
 
 
+def audit(arguments: Namespace) -> int:
+    """Look for leaks."""
+    from experiments.audit.gate import written_audit
+
+    found, path = written_audit(config_or_study(arguments))
+    console().print(found.render())
+    say(f"wrote {path}")
+    return 0 if found.ok else 1
+
+
 def compare(arguments: Namespace) -> int:
     """Compare fusion strategies."""
     from experiments.comparing import compare_config
 
     config = config_or_study(arguments)
     comparison, folder = compare_config(
-        config, by=arguments.by, seeds=arguments.seeds, workers=arguments.workers, announce=say
+        config,
+        by=arguments.by,
+        seeds=arguments.seeds,
+        workers=arguments.workers,
+        announce=say,
+        audit=not arguments.no_audit,
     )
     console().print(comparison.render())
     say(f"wrote {folder}/comparison.html, .png, .csv, .json, differences.csv and predictions.npz")
@@ -171,6 +186,7 @@ def register(arguments: Namespace) -> int:
         seeds=arguments.seeds,
         promote=arguments.promote,
         workers=arguments.workers,
+        audit=not arguments.no_audit,
     )
     console().print(registration.render())
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.audit.gate import NOT_RUN, gate
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
 from experiments.config import Config, TrainingConfig, parse_config
@@ -43,6 +44,7 @@ def compare_config(
     workers: int | None = None,
     progress: bool = True,
     announce: Callable[[str], None] = lambda _: None,
+    audit: bool = True,
 ) -> tuple[Comparison, Path]:
     """Compare strategies of fusion or of training on held-out patients, for an experiment or a study's best trial.
 
@@ -56,10 +58,11 @@ def compare_config(
         workers: processes.
         progress: whether to show it.
         announce: is told, before anything is trained, the smallest difference that these patients could show.
+        audit: whether a leakage audit must pass first; the report says if none was run.
 
     Raises:
-        UsageError: there is nothing to compare, the study has no finished trial, or there are too few patients for the
-            folds.
+        UsageError: there is nothing to compare, the study has no finished trial, there are too few patients for the
+            folds, or the audit fails.
     """
     if by not in BY:
         raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
@@ -75,16 +78,20 @@ def compare_config(
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     for each in stores:
         each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
+    audited = gate(config, store, progress=progress) if audit else NOT_RUN
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(
             strategies, subject.architecture, subject.training, stores[0], config.data.preprocess
         )
     stated, remarks = registered_primary(folder, primary, stated=config.compare.primary is not None)
+    if audited == NOT_RUN:
+        remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds
     found = _run(config, folder, strategies, subject.training, count, workers or default_workers(), progress)
     held_out = with_predictions(tested, store, found)
-    about = about_comparison(config, store, subject, held_out, count, remarks) | {"primary": stated, "power": power}
+    about = about_comparison(config, store, subject, held_out, count, remarks)
+    about |= {"primary": stated, "power": power, "audit": audited}
     comparison = compare_predictions(
         store.task,
         held_out.target,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.audit.gate import NOT_RUN, gate
 from experiments.bundle import load_bundle, save_bundle
 from experiments.comparison import evaluate_predictions
 from experiments.config import StudyConfig, TrainingConfig, parse_config
@@ -93,6 +94,7 @@ def register_study(
     promote: bool = False,
     workers: int | None = None,
     progress: bool = True,
+    audit: bool = True,
 ) -> Registration:
     """Register the best model of a study.
 
@@ -103,9 +105,12 @@ def register_study(
 
     Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered.
 
+    Args:
+        audit: whether a leakage audit must pass first; the model card says if none was run.
+
     Raises:
-        UsageError: the study has no finished trial, the rule leaves none, every run failed, or the registry does not
-            answer.
+        UsageError: the study has no finished trial, the rule leaves none, the audit fails, every run failed, or the
+            registry does not answer.
     """
     from experiments.tracking import registry
     from experiments.tracking.runs import connect, study_run
@@ -116,11 +121,12 @@ def register_study(
     store = open_store(config, progress=progress)
     chosen_from = finalists(study, top if pick == "best" else 1, rule=pick)
     second = _second_fold(config, store) if len(chosen_from) > 1 else None
+    audited = gate(config, store, progress=progress) if audit else NOT_RUN
     retrained = _retrain(config, chosen_from, seeds, workers or default_workers(), progress, second)
     metric = selection_metric(store.task, config.training)
     winner = (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean)
     chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))
-    bundle, held_out = _evaluate_once(config, store, winner, winner.bundles[chosen], name)
+    bundle, held_out = _evaluate_once(config, store, winner, winner.bundles[chosen], {"name": name, "audit": audited})
     values = {key: found.value for key, found in held_out.items()}
     parent = study_run(connection, study.user_attrs["study_key"])
     registered = registry.register(bundle, name, connection, metrics=values, parent=parent, tags={"study": config.name})
@@ -222,7 +228,7 @@ def _written(scores: Sequence[float]) -> str:
 
 
 def _evaluate_once(
-    config: StudyConfig, store: Store, winner: Retrained, bundle: Path, name: str
+    config: StudyConfig, store: Store, winner: Retrained, bundle: Path, about: Mapping[str, str]
 ) -> tuple[Path, dict[str, Interval]]:
     """Evaluate the chosen model on the held-out split, write the look down, and bundle it with what it scored."""
     predictor = load_bundle(bundle)
@@ -236,9 +242,9 @@ def _evaluate_once(
         found,
         resamples=config.compare.resamples,
     )
-    _write_look(config.folder / "held_out.jsonl", name, winner, held_out)
+    _write_look(config.folder / "held_out.jsonl", about["name"], winner, held_out)
     metrics = {key: {"value": each.value, "low": each.low, "high": each.high} for key, each in held_out.items()}
-    target = config.folder / "register" / name
+    target = config.folder / "register" / about["name"]
     save_bundle(
         target,
         predictor.model.cpu(),
@@ -246,7 +252,7 @@ def _evaluate_once(
         store.task,
         predictor.preprocessors,
         plans,
-        {**predictor.contract, "name": name},
+        {**predictor.contract, **about},
         metrics,
         overwrite=True,
     )

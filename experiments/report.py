@@ -89,6 +89,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
                 "architecture": _architecture(about.get("architecture")),
                 "data": about.get("data_fingerprint"),
                 "splits": about.get("split_fingerprint"),
+                "leakage audit": about.get("audit"),
                 "code": about.get("git_commit"),
             }
         ),

@@ -9,18 +9,16 @@ from pathlib import Path
 
 from experiments.config import Config
 from experiments.data.cohort import load_cohort
-from experiments.data.folder import open_dataset
+from experiments.data.folder import Dataset, open_dataset
 from experiments.data.store import Store
 from experiments.whole import one_at_a_time
 
 
-def open_store(config: Config, *, progress: bool = False) -> Store:
-    """Open the cohort and the prepared tensors of a configuration.
-
-    A folder that does not exist yet is written first if `data.synthetic` says what with.
+def open_data(config: Config, *, progress: bool = False) -> Dataset:
+    """Open the data folder of a configuration; one that does not exist yet is written first, if it says what with.
 
     Raises:
-        UsageError: the folder, the labels or the splits are not what the configuration says.
+        UsageError: the folder is not there, or is no data folder.
     """
     data = config.data
     if data.synthetic is not None and not data.folder.exists():
@@ -29,8 +27,17 @@ def open_store(config: Config, *, progress: bool = False) -> Store:
         with one_at_a_time(data.folder):  # a second writer would take the folder from under the first one's readers
             if not data.folder.exists():
                 write_synthetic(data.folder, **data.synthetic.model_dump(), progress=progress)
-    dataset = open_dataset(data.folder)
-    return Store(dataset, load_cohort(dataset, data), data, config.runs / "cache")
+    return open_dataset(data.folder)
+
+
+def open_store(config: Config, *, progress: bool = False) -> Store:
+    """Open the cohort and the prepared tensors of a configuration.
+
+    Raises:
+        UsageError: the folder, the labels or the splits are not what the configuration says.
+    """
+    dataset = open_data(config, progress=progress)
+    return Store(dataset, load_cohort(dataset, config.data), config.data, config.runs / "cache")
 
 
 @cache

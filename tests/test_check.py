@@ -164,7 +164,7 @@ def test_value_that_orders_the_classes_is_a_leak_and_noise_is_not() -> None:
     positive = rng.random(200) < 0.4
     plain = [["X"] if chance < 0.5 else [] for chance in rng.random(200)]
     telling = telling_features(patients((positive + 0.1 * rng.normal(size=200)).tolist(), plain), positive)
-    assert telling == [("LAB", "its last value tells the label with an AUROC of 1.000")]
+    assert telling == [("LAB", "its last value tells the label with an AUROC of 1.000", True, 1.0)]
     assert telling_features(patients(rng.normal(size=200).tolist(), plain), positive) == []
 
 
@@ -172,4 +172,4 @@ def test_code_of_some_positives_and_no_negative_is_a_leak() -> None:
     positive = np.arange(200) < 60
     codes = [["DEATH"] if i < 20 else [] for i in range(200)]
     found = telling_features(patients(np.zeros(200).tolist(), codes), positive)
-    assert found == [("DEATH", "all 20 training patients who have it are positive")]
+    assert found == [("DEATH", "all 20 training patients who have it are positive", False, 20 / 60)]

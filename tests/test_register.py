@@ -109,6 +109,8 @@ def test_the_bundle_says_what_it_is_for(config: StudyConfig, registration: Regis
     assert found.contract["code_vocabulary"] == len(codes)
     card = (registration.bundle / CARD).read_text(encoding="utf-8")
     assert f"{registration.held_out['auroc'].value:.4f}" in card
+    assert found.contract["audit"].startswith("passed: ")
+    assert "| Leakage audit | passed: " in card
 
 
 def test_no_text_and_no_patient_is_kept(config: StudyConfig, registration: Registration) -> None:

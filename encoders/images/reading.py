@@ -24,7 +24,7 @@ def read_pixels(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
         UnreadableImage: the file is missing, damaged, or so large that it looks like a decompression bomb.
         UsageError: it is a DICOM file, and what reads those is not installed.
     """
-    image = _open(path, "L" if channels == 1 else "RGB")
+    image = open_image(path, "L" if channels == 1 else "RGB")
     image.thumbnail((size, size), Pillow.Resampling.BILINEAR) if max(image.size) > size else None
     scale = size / max(image.size)
     if scale > 1:
@@ -35,7 +35,12 @@ def read_pixels(path: Path, size: int, channels: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[:, :, :channels].transpose(2, 0, 1))
 
 
-def _open(path: Path, mode: str) -> Pillow.Image:
+def open_image(path: Path, mode: str) -> Pillow.Image:
+    """Open an image file in its own size, as 8 bits a channel of a mode of Pillow ("L" or "RGB").
+
+    Raises:
+        As `read_pixels` does.
+    """
     try:
         if is_dicom(path):
             return _eight_bits(read_dicom(path)).convert(mode)

@@ -174,8 +174,8 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
             coded[row] = record.codes
     if coded:
         positive = table[column].to_numpy()[list(coded)]
-        for code, why in telling_features(list(coded.values()), positive):
-            found.problems.append(Problem("warning", name, f"may give the label away: {code}: {why}"))
+        for each in telling_features(list(coded.values()), positive):
+            found.problems.append(Problem("warning", name, f"may give the label away: {each.code}: {each.why}"))
     late, notes = late_events(dataset, table)
     if late:
         text = f"{late:,} events come after the prediction time, {notes:,} of them notes; no encoder sees them"

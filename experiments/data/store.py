@@ -102,7 +102,7 @@ class Store:
         """Open a preparation, building it first if it is not there."""
         key = self.fingerprint(plan)
         if key not in self._open:
-            folder = self._folder(plan)
+            folder = self.folder(plan)
             if not folder.is_dir():
                 self.prepare([plan])
             data = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
@@ -128,28 +128,30 @@ class Store:
         Raises:
             UsageError: the data are not as declared, or an image cannot be read and `bad_images` is "error".
         """
-        missing = list({self.fingerprint(plan): plan for plan in plans if not self._folder(plan).is_dir()}.values())
+        missing = list({self.fingerprint(plan): plan for plan in plans if not self.folder(plan).is_dir()}.values())
         if not missing:
             return
         with scratch(self.cache / "building") as building:
-            fitted = [self._fit(plan) for plan in missing]
+            fitted = [self.fit(plan) for plan in missing]
             folders = [building / plan.key for plan in missing]
             self._encode(missing, fitted, folders, progress)
             for plan, folder in zip(missing, folders, strict=True):
                 try:
-                    folder.replace(self._folder(plan))
+                    folder.replace(self.folder(plan))
                 except OSError:
-                    if not self._folder(plan).is_dir():
+                    if not self.folder(plan).is_dir():
                         raise
                     shutil.rmtree(folder)
 
-    def _folder(self, plan: Preparation) -> Path:
+    def folder(self, plan: Preparation) -> Path:
+        """Return where a preparation lies, or will."""
         return self.cache / f"{plan.key}-{self.fingerprint(plan)[:16]}"
 
     def _records(self, rows: NDArray[np.int64], modalities: tuple[str, ...]) -> _Records:
         return _Records(self.dataset, self.cohort, rows, self.config.window_days, modalities)
 
-    def _fit(self, plan: Preparation) -> Preprocessor:
+    def fit(self, plan: Preparation) -> Preprocessor:
+        """Fit the preprocessor of a preparation anew, on the train rows."""
         records = self._records(self.cohort.rows("train"), (plan.modality,))
         fitted: Preprocessor = plan.preprocessor.fit(records, self.knowledge(), **plan.options)
         return fitted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,18 @@ from experiments.data.folder import Dataset
 SUSPICIOUS = 0.95  # AUROC of a single feature that no honest one reaches
 _LEAST = 20  # patients who must have a value before its AUROC says anything
 _CHANCE = 1e-3  # that all patients with some code are positive by luck
+
+
+class Telling(NamedTuple):
+    """A single feature that tells the label too well, and why one thinks so.
+
+    `exact` where it separates the classes nearly without error; `share` of the positives have it.
+    """
+
+    code: str
+    why: str
+    exact: bool
+    share: float
 
 
 def late_events(dataset: Dataset, labels: pl.DataFrame) -> tuple[int, int]:
@@ -67,8 +80,8 @@ def parent_circle(knowledge: Knowledge) -> list[str]:
     return []
 
 
-def telling_features(records: Sequence[CodeEvents], positive: NDArray[np.bool_]) -> list[tuple[str, str]]:
-    """Return (code, why) for single features that separate the classes better than an honest one could.
+def telling_features(records: Sequence[CodeEvents], positive: NDArray[np.bool_]) -> list[Telling]:
+    """Return the single features that separate the classes better than an honest one could.
 
     Presence of a code and its last value before the prediction are looked at, each alone.
     """
@@ -89,11 +102,14 @@ def telling_features(records: Sequence[CodeEvents], positive: NDArray[np.bool_])
         only = seen[False] == 0 and (hits / count) ** seen[True] * len(have) < _CHANCE
         negative, with_it = values.get(code, ([], []))
         if 0.5 + share / 2 > SUSPICIOUS:
-            found.append((code, f"having it or not tells the label with an AUROC of {0.5 + share / 2:.3f}"))
+            why = f"having it or not tells the label with an AUROC of {0.5 + share / 2:.3f}"
+            found.append(Telling(code, why, True, seen[True] / hits))
         elif only:
-            found.append((code, f"all {seen[True]} training patients who have it are positive"))
+            why = f"all {seen[True]} training patients who have it are positive"
+            found.append(Telling(code, why, False, seen[True] / hits))
         elif min(len(negative), len(with_it)) >= _LEAST // 2:
             area = float(mannwhitneyu(with_it, negative).statistic) / (len(with_it) * len(negative))
             if max(area, 1 - area) > SUSPICIOUS:
-                found.append((code, f"its last value tells the label with an AUROC of {max(area, 1 - area):.3f}"))
+                why = f"its last value tells the label with an AUROC of {max(area, 1 - area):.3f}"
+                found.append(Telling(code, why, True, seen[True] / hits))
     return found
