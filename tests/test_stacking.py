@@ -139,7 +139,7 @@ def test_a_trial_that_goes_on_takes_nobody_along(spec: StudySpec) -> None:
     opened = replace(spec, trials=None, total_epochs=18, stack=3)
     begin(opened)
     once = FullOnce(lambda _: Pruned("not worth it"))
-    run(opened, once, stop=lambda: "interrupt" if len(once.alone) == 3 else "")
+    run(opened, once, stop=lambda: "interrupt" if len(once.alone) == 3 or len(once.groups) > 1 else "")
     assert (once.groups, once.alone) == ([[0, 1, 2]], [3, 4, 5])
 
 
