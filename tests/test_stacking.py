@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,21 @@ def test_what_ends_all_of_them_lets_each_run_again_alone(stacked: StudySpec) -> 
     assert [each.state for each in trials] == [FAIL] * 3 + [COMPLETE] * 3
     assert {each.user_attrs["failure"] for each in trials[:3]} == {"trained together: out of memory"}
     assert sorted(full.alone) == [3, 4, 5]
+
+
+def test_a_trial_that_goes_on_takes_nobody_along(spec: StudySpec) -> None:
+    class FullOnce(Stacker):
+        def together(self, trials: Sequence[Started]) -> list[Ending]:
+            found = super().together(trials)
+            if len(self.groups) == 1:
+                raise MemoryError
+            return found
+
+    opened = replace(spec, trials=None, total_epochs=18, stack=3)
+    begin(opened)
+    once = FullOnce(lambda _: Pruned("not worth it"))
+    run(opened, once, stop=lambda: "interrupt" if len(once.alone) == 3 or len(once.groups) > 1 else "")
+    assert (once.groups, once.alone) == ([[0, 1, 2]], [3, 4, 5])
 
 
 def test_a_duplicate_among_them_is_not_trained(stacked: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
