@@ -123,10 +123,14 @@ def split_by_row(store: Store) -> Store:
 
 
 def fitted_on_all(store: Store, patch: pytest.MonkeyPatch, plans: Any) -> None:
-    """Prepare a store with preprocessors that were fitted on everybody."""
-    everybody = np.arange(len(store.cohort.split))
+    """Prepare a store with preprocessors that were fitted on everybody, though it notes down the training rows."""
+
+    def fit(mine: Store, plan: Any) -> Any:
+        records = mine._records(np.arange(len(mine.cohort.split)), (plan.modality,))
+        return plan.preprocessor.fit(records, mine.knowledge(), **plan.options)
+
     with patch.context() as context:
-        context.setattr(type(store.cohort), "rows", lambda *_: everybody)
+        context.setattr(Store, "fit", fit)
         store.prepare(plans)
 
 
