@@ -19,8 +19,9 @@ from experiments.controls import plan as control_plan
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 from experiments.plots import forest_png
+from experiments.slots import default_workers
 from experiments.stacked import groups, train_seeds
 from experiments.train import NotFinite, selection_metric
 from experiments.whole import whole_file

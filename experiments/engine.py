@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 import uuid
@@ -19,6 +17,7 @@ from typing import Any, Literal, Protocol
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from experiments.slots import slot_environment, visible_gpus
 from experiments.worker import WorkerSpec, lives, work, worker_id
 from search.attempts import fail_lost, promote, rescue
 from search.spending import trained_epochs
@@ -54,7 +53,7 @@ class Engine(Protocol):
 
 @dataclass
 class LocalEngine:
-    """Worker processes on this machine: one GPU each where there are GPUs, else one CPU thread each."""
+    """Worker processes on this machine: they take the GPUs in turns where there are any, else one CPU thread each."""
 
     spec: WorkerSpec
     preload: tuple[str, ...] = ("experiments.objective",)
@@ -65,14 +64,11 @@ class LocalEngine:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(self.preload))
         self._signal = self._context.Value("i", 0)
-        self._devices = visible_gpus()
+        self._gpus = visible_gpus()
 
     def start(self, slot: int) -> None:
         """Start the worker of a slot."""
-        environment = dict(self.spec.environment)
-        if self._devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self._devices[slot % len(self._devices)]
-            environment.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        environment = slot_environment(slot, self._gpus) | self.spec.environment
         log = Path(self.spec.log).with_name(f"worker-{slot}.log")
         spec = replace(self.spec, slot=slot, log=str(log), environment=environment)
         nonce = uuid.uuid4().hex[:8]
@@ -115,21 +111,6 @@ class LocalEngine:
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGKILL)
             process.join()
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs this process may use, without initialising CUDA in it."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
-        return [each for each in named.split(",") if each.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, check=True, timeout=20).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in found.splitlines() if line.strip()]
 
 
 def supervise(

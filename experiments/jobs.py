@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from experiments.progress import progress_bar
+from experiments.slots import slot_environment, visible_gpus
 
 T = TypeVar("T")
 
@@ -20,11 +21,6 @@ class JobFailure:
     """A job that raised, or whose process died, and why in one line."""
 
     reason: str
-
-
-def default_workers() -> int:
-    """Return how many processes to use when nobody says: one a core this process may use, at most 2."""
-    return max(1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def run_jobs(
@@ -63,7 +59,8 @@ def _round(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.train"])
     broken: list[int] = []
-    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_one_thread) as pool:
+    given = (visible_gpus(), context.Value("i", 0))
+    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_settle, initargs=given) as pool:
         futures: dict[Future[T], int] = {pool.submit(function, settings[index]): index for index in indices}
         for future in as_completed(futures):
             index = futures[future]
@@ -80,7 +77,12 @@ def _round(
     return sorted(broken)
 
 
-def _one_thread() -> None:
+def _settle(gpus: Sequence[str], settled: Any) -> None:
+    """Give a new process its GPU, in turns with the others of its pool, or else one torch thread."""
+    with settled.get_lock():
+        slot = settled.value
+        settled.value += 1
+    os.environ.update(slot_environment(slot, gpus))
     import torch
 
     torch.set_num_threads(1)

@@ -20,9 +20,10 @@ from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
+from experiments.slots import default_workers
 from experiments.stacked import groups, train_seeds
 from experiments.studies import finalists, load_study
 from experiments.train import NotFinite, selection_metric

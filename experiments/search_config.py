@@ -35,12 +35,15 @@ class SearchConfig(Strict):
     patients that a trial learns from until its first rung, from there to its second, and so on; then from all. An
     epoch on a share of the patients counts as that share of an epoch. A candidate that was there before is not trained
     again; its ticket is drawn anew up to three times.
+
+    Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
+    pays for small models. `trial_seconds` is the most that one attempt of a trial may take.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution", "progressive"] = "tpe"
     group: bool = False
     startup_trials: Annotated[int, Field(ge=1)] = 10

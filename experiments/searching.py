@@ -17,6 +17,7 @@ from experiments.config import StudyConfig
 from experiments.costs import check_for_task
 from experiments.engine import Ending, LocalEngine, supervise
 from experiments.live import LiveView, best_trial, describe
+from experiments.slots import default_workers
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
 from experiments.train import selection_metric
@@ -115,7 +116,8 @@ def run_search(
         config.search.epochs,
         enabled=live,
     )
-    ending = _supervise(config, study, workers or config.search.workers, view, tracker)
+    workers = workers or config.search.workers or default_workers()
+    ending = _supervise(config, study, workers, view, tracker)
     return _finish(config, study, ending, tracker)
 
 
