@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from experiments.progress import progress_bar
 from experiments.slots import slot_environment, visible_gpus
+from search.failures import failure_text
 
 T = TypeVar("T")
 
@@ -70,9 +71,7 @@ def _round(
                 broken.append(index)
                 continue
             except Exception as error:  # any failure of one job is that job's result
-                results[index] = JobFailure(
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                )
+                results[index] = JobFailure(failure_text(error))
             advance()
     return sorted(broken)
 

@@ -12,13 +12,14 @@ from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.costs import Judge
 from experiments.data.store import Store
-from experiments.device import pick_device, release_memory
+from experiments.device import peak_memory_mb, pick_device, release_memory
 from experiments.feeding import sources
 from experiments.studies import preparations_of, study_shares, study_space
 from experiments.subgroups import Subgroups, subgroups
 from experiments.train import NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
 from fusion import FusionModel, UsageError
+from search.failures import OUT_OF_MEMORY, is_out_of_memory, is_poisoned
 from search.objectives import over_limits
 from search.space import Candidate
 from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle
@@ -30,22 +31,29 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
     if not isinstance(config, StudyConfig):
         raise UsageError(f"'{config.name}' is an experiment; a search needs a study")
     store = open_store(config)
-    folder = config.folder / "checkpoints"
+    folder, device = config.folder / "checkpoints", pick_device()
     judge = make_judge(config, store)
 
     def objective(candidate: Candidate, trial: TrialHandle) -> Sequence[float]:
         checkpoint = folder / f"{trial.root}.safetensors"
         try:
             values = _run(config, store, candidate, trial, checkpoint, judge)
-        except Paused:
-            raise  # its checkpoint is kept
-        except (Pruned, TrialFailed):
+        except (Paused, Interrupted):
+            raise  # it goes on from its checkpoint
+        except Exception as error:
+            if is_poisoned(error):
+                raise  # it is run once more, by another process
             remove_checkpoint(checkpoint)
-            raise
+            if not is_out_of_memory(error):
+                raise
+        else:
+            remove_checkpoint(checkpoint)
+            return values
         finally:
-            release_memory(pick_device())
-        remove_checkpoint(checkpoint)
-        return values
+            release_memory(device)
+        # here the error is gone, and with it the frames that held the trial's tensors
+        trial.note(peak_memory_mb=round(peak_memory_mb(device), 1))
+        raise TrialFailed(OUT_OF_MEMORY)
 
     return objective
 
@@ -116,6 +124,7 @@ def _run(
         seconds=round(fit.seconds, 3),
         parameters=fit.parameters,
         peak_memory_mb=round(fit.peak_memory_mb, 1),
+        patients_at_once=fit.patients_at_once,
     )
     costs["memory_mb"] = fit.peak_memory_mb
     if judge.wanted:

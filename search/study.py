@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
+from search.failures import failure_text
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.samplers import make_sampler
 from search.space import Space
@@ -206,14 +207,6 @@ def _finite(found: float | Sequence[float]) -> Sequence[float]:
         if not math.isfinite(value):
             raise TrialFailed(f"the score is {value}" if value is values[0] else f"an objective is {value}")
     return values
-
-
-def failure_text(error: BaseException) -> str:
-    """Say in one line why something failed."""
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return "out of memory"
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
