@@ -22,7 +22,7 @@ from fusion import FusionModel, UsageError
 from search.failures import OUT_OF_MEMORY, is_out_of_memory, is_poisoned
 from search.objectives import over_limits
 from search.space import Candidate
-from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle
+from search.trial import Interrupted, Objective, Paused, Pruned, TrialFailed, TrialHandle, too_long
 
 
 def make_objective(settings: Mapping[str, Any]) -> Objective:
@@ -86,11 +86,11 @@ def _run(
     config: StudyConfig, store: Store, candidate: Candidate, trial: TrialHandle, checkpoint: Path, judge: Judge
 ) -> Sequence[float]:
     limit = config.search.trial_seconds
-    deadline = time.monotonic() + limit if limit else None
+    started = time.monotonic()
 
     def should_stop() -> bool:
-        if deadline is not None and time.monotonic() > deadline:
-            raise TrialFailed(f"longer than the {limit:g} s a trial may take")
+        if limit is not None and time.monotonic() - started > limit:
+            raise TrialFailed(too_long(limit))
         return trial.should_stop()
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:

@@ -15,11 +15,12 @@ from optuna.trial import FrozenTrial
 
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
-from experiments.engine import Ending, LocalEngine, supervise
+from experiments.engine import LocalEngine
 from experiments.live import LiveView, best_trial, describe
 from experiments.slots import default_workers
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
+from experiments.supervise import Ending, supervise
 from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
@@ -192,6 +193,7 @@ def _supervise(
             epochs=_epochs(config, study),
             on_spent=spent if left is not None else None,
             promoting=promoting,
+            trial_seconds=config.search.trial_seconds,
         )
     return "exhausted" if ending == "complete" and config.search.trials is None else ending
 

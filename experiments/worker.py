@@ -16,6 +16,9 @@ from typing import Any
 
 import psutil
 
+POISONED = 75
+"""The exit code of a worker whose GPU context is lost."""
+
 
 @dataclass(frozen=True)
 class WorkerSpec:
@@ -86,6 +89,7 @@ def work(text: str, nonce: str, signals: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
     threading.Thread(target=_watch_driver, args=(spec.driver, asked), daemon=True).start()
     _limit_threads()
+    from search.failures import Poisoned
     from search.study import StudySpec, open_study, worker_loop
 
     study_spec = StudySpec(**spec.study)
@@ -98,7 +102,11 @@ def work(text: str, nonce: str, signals: Any) -> None:
     objective = _load(spec.objective)(spec.settings)
     space = _load(spec.space)(spec.settings)
     study = open_study(study_spec, slot=spec.slot)
-    worker_loop(study, study_spec, space, objective, worker_id(os.getpid(), nonce), stop)
+    try:
+        worker_loop(study, study_spec, space, objective, worker_id(os.getpid(), nonce), stop)
+    except Poisoned as why:
+        print(f"this process can run no more trials ({why}); another takes its place", file=sys.stderr)  # noqa: T201
+        sys.exit(POISONED)
 
 
 def _load(path: str) -> Any:

@@ -7,6 +7,10 @@ OUT_OF_MEMORY = "out of memory"
 _FULL = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
 
 
+class Poisoned(RuntimeError):
+    """This process can run no further trial; another one must take its place."""
+
+
 def failure_text(error: BaseException) -> str:
     """Say in one line why something failed."""
     if is_out_of_memory(error):

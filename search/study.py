@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
-from search.failures import failure_text
+from search.failures import Poisoned, failure_text, is_poisoned
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.samplers import make_sampler
 from search.space import Space
@@ -135,17 +135,29 @@ def issue_tickets(study: optuna.Study, trials: int) -> int:
 def worker_loop(
     study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, worker: str, stop: Callable[[], str]
 ) -> None:
-    """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new."""
+    """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new.
+
+    Raises:
+        Poisoned: the GPU context of this process is lost; the trial that met it is recorded, and run once more.
+    """
+    poison: list[str] = []
 
     def run(trial: optuna.Trial) -> Sequence[float]:
         trial.set_user_attr("worker", worker)
-        return _run_trial(study, spec, space, objective, trial, stop)
+        try:
+            return _run_trial(study, spec, space, objective, trial, stop)
+        except Exception as error:
+            if is_poisoned(error):
+                poison.append(failure_text(error))
+            raise
 
     while not stop() and (spec.trials is not None or _goes_on(study, spec)):
         try:
             study.optimize(run, n_trials=1, catch=(Exception,))
         except BudgetSpent:
             return
+        if poison:
+            raise Poisoned(poison[0])
 
 
 def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
@@ -198,6 +210,8 @@ def _run_trial(
         raise
     except Exception as error:
         handle.note(failure=failure_text(error))
+        if is_poisoned(error):
+            hand_back_crashed(study, study._storage.get_trial(trial._trial_id))
         raise
 
 

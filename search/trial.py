@@ -97,3 +97,8 @@ class TrialHandle:
 
 
 Objective = Callable[[Candidate, TrialHandle], float | Sequence[float]]
+
+
+def too_long(seconds: float) -> str:
+    """Say why a trial that took longer than it may has failed."""
+    return f"longer than the {seconds:g} s a trial may take"

@@ -19,8 +19,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_study import attempts, check_complete, drive, journal, open_toy, read, toy_engine, until
 
-from experiments import engine
-from experiments.engine import supervise
+from experiments import supervise as supervise_module
+from experiments.supervise import supervise
 from experiments.worker import lives, worker_id
 from search.study import summary
 
@@ -28,7 +28,7 @@ from search.study import summary
 @pytest.fixture(autouse=True)
 def quick_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait ten seconds before a trial that nobody signed is taken for lost."""
-    monkeypatch.setattr(engine, "_UNSIGNED_SECONDS", 1.0)
+    monkeypatch.setattr(supervise_module, "_UNSIGNED_SECONDS", 1.0)
 
 
 # workers that live
@@ -97,7 +97,7 @@ def test_exit_codes(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_end_the_search_and_leave_their_tickets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_CRASHES_ALLOWED", 2)
+    monkeypatch.setattr(supervise_module, "_CRASHES_ALLOWED", 2)
     study = open_toy(tmp_path, 3)
     workers = toy_engine(tmp_path, 3, {})
     workers.spec = replace(workers.spec, objective="toy_study:no_such_objective")
