@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
 from fusion.component import UsageError
+from search.outage import make_repeated, wait_for_server
 
 HEARTBEAT_SECONDS = 60
 NO_SIGN_OF_LIFE = "its worker gave no sign of life"
@@ -27,12 +28,12 @@ class BudgetSpent(RuntimeError):
 
 
 class StudyStorage(RDBStorage):
-    """Optuna's database storage with three differences.
+    """Optuna's database storage with four differences.
 
     A heartbeat that fails is tried again instead of ending the heartbeat thread (a database that restarts must not
-    get healthy trials declared dead). With `tickets_only`, trials are started only from WAITING ones, so that a
-    budget in trials is exact whatever dies. On SQLite every transaction takes the write lock at its start, because
-    Optuna's read-check-write is otherwise not atomic there.
+    get healthy trials declared dead). A server that goes away is waited for, see `search.outage`. With `tickets_only`,
+    trials are started only from WAITING ones, so that a budget in trials is exact whatever dies. On SQLite every
+    transaction takes the write lock at its start, because Optuna's read-check-write is otherwise not atomic there.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class StudyStorage(RDBStorage):
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
             self.engine.dispose()  # drop the connection from before the listeners
+        else:
+            event.listen(self.engine, "do_connect", wait_for_server)  # from now on: a wrong address must not wait
 
     def close(self) -> None:
         """Let go of the database now: an open connection keeps SQLite's side files on the disk."""
@@ -89,6 +92,9 @@ class StudyStorage(RDBStorage):
             except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
                 time.sleep(pause)
                 pause = min(2 * pause, 30.0)
+
+
+make_repeated(StudyStorage)
 
 
 def open_storage(

@@ -20,7 +20,6 @@ from experiments.worker import POISONED
 from search.failures import is_poisoned
 from search.study import create_or_resume, summary, worker_loop
 
-
 # time
 
 
