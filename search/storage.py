@@ -117,6 +117,21 @@ def open_storage(
         raise UsageError(f"study storage {without_password(url)} does not answer: {why}") from None
 
 
+STORAGE_ERRORS = (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+"""What is raised when a storage that did answer fails: a full disk, a server that does not come back."""
+
+
+def storage_failed(url: str, error: BaseException) -> str:
+    """Say in one line that a storage failed, why, and what to do."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    original = getattr(cause, "orig", None) or cause or error
+    why = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    return (
+        f"study storage {without_password(url)} failed: {why}; what was recorded is not lost: see to it, and the same "
+        "command goes on where it was"
+    )
+
+
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)

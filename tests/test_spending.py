@@ -21,7 +21,8 @@ from experiments import supervise as supervise_module
 from experiments.live import LiveView
 from experiments.loop import Run
 from experiments.objective import make_objective
-from experiments.searching import run_search, study_status
+from experiments.searching import run_search
+from experiments.status import study_status
 from experiments.studies import load_study, study_spec, worker_space
 from experiments.supervise import _restart, supervise
 from search.attempts import continue_stopped, promote
