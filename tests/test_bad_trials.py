@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -94,6 +96,26 @@ def test_a_lost_context_costs_its_trial_a_second_attempt_and_no_other_trial_anyt
     for root, attempt in ((2, 0), (4, 0), (4, 1)):
         [place] = [i for i, line in enumerate(lines) if (line["root"], line["attempt"]) == (root, attempt)]
         assert lines[place]["pid"] not in {line["pid"] for line in lines[place + 1 :]}, "it should have ended"
+
+
+# a machine that is taken away
+
+
+def test_a_worker_told_by_a_batch_system_hands_back_and_ends_well(tmp_path: Path) -> None:
+    """1 fault: SIGUSR2, which SLURM sends ahead of time, to the worker alone; its trial goes on later, unblamed."""
+    hold = tmp_path / "hold"
+    hold.touch()
+    study = open_toy(tmp_path, 1)
+    engine = toy_engine(tmp_path, 1, {"hold": str(hold)})
+    engine.start(0)
+    until(lambda: journal(tmp_path))
+    os.kill(journal(tmp_path)[0]["pid"], signal.SIGUSR2)
+    ended: list[tuple[int, str, int]] = []
+    until(lambda: ended.extend(engine.poll()) or ended)
+    assert [code for _, _, code in ended] == [0]
+    first, second = study.get_trials()
+    assert (first.state, first.user_attrs["failure"]) == (TrialState.FAIL, "interrupted")
+    assert (second.state, second.user_attrs["crashes"]) == (TrialState.WAITING, 0)
 
 
 # crashes without end
