@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.slots import slot_environment, visible_gpus
-from experiments.worker import WorkerSpec, lives, work, worker_id
+from experiments.worker import WorkerSpec, work
+from search.identity import lives, worker_id
 
 
 class Engine(Protocol):

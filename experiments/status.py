@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from experiments.config import StudyConfig
 from experiments.live import best_trial, describe
 from experiments.studies import load_study
-from experiments.worker import lives
+from search.identity import lives
 from search.objectives import maximises
 from search.spending import savings, trained_epochs
 from search.study import finished, summary

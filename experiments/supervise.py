@@ -13,8 +13,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from experiments.engine import Engine
-from experiments.worker import lives
 from search.attempts import fail, fail_lost, promote, rescue
+from search.identity import lives
 from search.spending import trained_epochs
 from search.trial import too_long
 

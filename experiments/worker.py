@@ -16,6 +16,8 @@ from typing import Any
 
 import psutil
 
+from search.identity import worker_id
+
 POISONED = 75
 """The exit code of a worker whose GPU context is lost."""
 
@@ -36,40 +38,6 @@ class WorkerSpec:
     def to_json(self) -> str:
         """Return the text a process is started with."""
         return json.dumps(asdict(self))
-
-
-def worker_id(pid: int, nonce: str) -> str:
-    """Name a process so that it can never be mistaken for another: host, boot, process and its start, a random part."""
-    return f"{os.uname().nodename}:{boot_id()}:{pid}-{_start_of(pid)}:{nonce}"
-
-
-def boot_id() -> str:
-    """Return what changes when the machine restarts."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip()[:8] if path.exists() else str(int(psutil.boot_time()))
-
-
-def lives(worker: str) -> bool:
-    """Tell whether a worker of this host still runs; one of another host is given the benefit of the doubt."""
-    host, boot, process, _ = worker.rsplit(":", 3)
-    if host != os.uname().nodename:
-        return True
-    pid, _, start = process.partition("-")
-    try:
-        alive = psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return alive and boot == boot_id() and start == _start_of(int(pid))  # numbers of processes are used again
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process started, in ticks that no clock change moves; empty where it is gone."""
-    try:
-        if Path("/proc/self/stat").exists():
-            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        return str(int(psutil.Process(pid).create_time()))
-    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
-        return ""
 
 
 def work(text: str, nonce: str, signals: Any) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
 from fusion.component import UsageError
+from search.identity import lives_here
 from search.outage import make_repeated, wait_for_server
 
 HEARTBEAT_SECONDS = 60
@@ -76,8 +77,12 @@ class StudyStorage(RDBStorage):
         return super()._create_new_trial(study_id, template_trial)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        """Find the trials without a sign of life, and note on each why it is about to be failed."""
-        stale = super()._get_stale_trial_ids(study_id)
+        """Find the trials without a sign of life, and note on each why it is about to be failed.
+
+        A worker of this host that lives gave none because the machine slept, or because it was stopped: it goes on.
+        """
+        found = super()._get_stale_trial_ids(study_id)
+        stale = [each for each in found if not lives_here(self.get_trial(each).user_attrs.get("worker", ""))]
         for trial_id in stale:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self.set_trial_user_attr(trial_id, "failure", NO_SIGN_OF_LIFE)

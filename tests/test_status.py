@@ -14,7 +14,7 @@ from toy_trials import take
 from experiments.cli import main
 from experiments.status import study_status
 from experiments.studies import save_config, study_spec
-from experiments.worker import boot_id, worker_id
+from search.identity import boot_id, worker_id
 from search.study import create_or_resume, issue_tickets
 
 DEAD = f"{os.uname().nodename}:{boot_id()}:99999999-1:x"

@@ -21,7 +21,7 @@ from toy_study import attempts, check_complete, drive, journal, open_toy, read, 
 
 from experiments import supervise as supervise_module
 from experiments.supervise import supervise
-from experiments.worker import lives, worker_id
+from search.identity import lives, worker_id
 from search.study import summary
 
 
