@@ -7,6 +7,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_o
 from search.samplers import make_sampler
 from search.space import Space
 from search.spending import trained_epochs
-from search.storage import BudgetSpent, open_storage
+from search.storage import STORAGE_ERRORS, BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, TrialFailed, TrialHandle
 
 
@@ -139,25 +140,35 @@ def worker_loop(
 
     Raises:
         Poisoned: the GPU context of this process is lost; the trial that met it is recorded, and run once more.
+        StorageInternalError, SQLAlchemyError: the storage failed; the trial that met it stays as it is, for the
+            supervisor to find, because it is not to blame.
     """
-    poison: list[str] = []
+    over: list[Exception] = []  # why this process can run no more trials
 
     def run(trial: optuna.Trial) -> Sequence[float]:
-        trial.set_user_attr("worker", worker)
         try:
+            trial.set_user_attr("worker", worker)
             return _run_trial(study, spec, space, objective, trial, stop)
+        except STORAGE_ERRORS as error:
+            over.append(error)
+            raise _Unrecorded from error
         except Exception as error:
             if is_poisoned(error):
-                poison.append(failure_text(error))
+                over.append(Poisoned(failure_text(error)))
             raise
 
     while not stop() and (spec.trials is not None or _goes_on(study, spec)):
         try:
-            study.optimize(run, n_trials=1, catch=(Exception,))
+            with suppress(_Unrecorded):
+                study.optimize(run, n_trials=1, catch=(Exception,))
         except BudgetSpent:
             return
-        if poison:
-            raise Poisoned(poison[0])
+        if over:
+            raise over[0]
+
+
+class _Unrecorded(BaseException):
+    """The storage failed in a trial; no Exception, because Optuna would record a failed trial as soon as it could."""
 
 
 def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
@@ -204,6 +215,8 @@ def _run_trial(
             raise optuna.TrialPruned("the budget is spent") from None
         handle.note(failure="interrupted")
         hand_back(study, study._storage.get_trial(trial._trial_id))
+        raise
+    except STORAGE_ERRORS:
         raise
     except TrialFailed as why:
         handle.note(failure=str(why))
