@@ -95,7 +95,7 @@ def test_a_server_that_restarts_costs_time_and_no_trial(tmp_path: Path, server: 
 
     def restart() -> None:
         for seconds in (0.5, 2.0):
-            until(lambda: len(journal(tmp_path)) > 3 * len(away))
+            until(lambda: len(journal(tmp_path)) > 3 * len(away), 300)
             server.stop()
             time.sleep(seconds)
             server.start()

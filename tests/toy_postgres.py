@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import pwd
@@ -9,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,9 @@ def server() -> Iterator[Server]:
         made.run("initdb", "-D", str(folder / "data"), "-U", USER, "--auth=trust", "--no-sync")
         made.start()
         yield made
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # studies that were opened hold connections, which psycopg wants closed
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             made.stop()
