@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ class Recorder:
 
 def test_it_is_asked_now_and_then_and_once_more_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("experiments.tracking.late.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("experiments.tracking.late.time", SimpleNamespace(monotonic=lambda: clock[0]))
     recorder, asked = Recorder(), []
 
     def find() -> Any:

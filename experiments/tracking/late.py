@@ -43,6 +43,6 @@ class LateTracker:
             advice = f"training is not affected, and `ehrfusion track sync {self._name}` writes everything later"
             self.problem = f"{str(error).partition(';')[0]}; {advice}"
             return False
-        taken = write(self._found)
+        taken, self._not_before = write(self._found), 0.0
         self.problem = self._found.problem
         return taken
