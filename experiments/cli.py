@@ -66,7 +66,7 @@ Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 def _demo(verbs: Verbs) -> None:
     demo = verbs.add_parser("demo", help="the main job on synthetic data: search, compare, register, predict")
-    demo.add_argument("--workers", type=_count, default=None, help="processes (default: one a core, at most 2)")
+    _workers(demo)
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo")
     _runs(demo)
     _overrides(demo)
@@ -118,7 +118,7 @@ def _study_verbs(verbs: Verbs) -> None:
     train.set_defaults(run="train")
     search = verbs.add_parser("search", help="run a study, or go on with it")
     search.add_argument("study", help="a YAML file, or the name of a built-in study")
-    search.add_argument("--workers", type=_count, default=None)
+    _workers(search)
     search.add_argument("--fresh", action="store_true", help="forget what this study did before")
     search.add_argument("--control", choices=("random",), help="also search so, and say whether the study did better")
     search.add_argument("--repeats", type=_count, default=3, help="how often each, with --control (default 3)")
@@ -135,7 +135,7 @@ def _study_verbs(verbs: Verbs) -> None:
     compare.add_argument("study", help="a study that was searched, or a YAML file")
     compare.add_argument("--by", choices=("fusion", "training"), default="fusion")
     compare.add_argument("--seeds", type=_count, default=None)
-    compare.add_argument("--workers", type=_count, default=None)
+    _workers(compare)
     _no_audit(compare)
     _runs(compare)
     _overrides(compare)
@@ -146,7 +146,7 @@ def _study_verbs(verbs: Verbs) -> None:
     benchmark.add_argument("--strategies", type=_names, default=None, metavar="A,B", help="fusions (default: all)")
     benchmark.add_argument("--patients", type=_count, default=1200)
     benchmark.add_argument("--seeds", type=_count, default=3)
-    benchmark.add_argument("--workers", type=_count, default=None)
+    _workers(benchmark)
     _runs(benchmark)
     benchmark.set_defaults(run="benchmark")
     report = verbs.add_parser("report", help="write the HTML report of a study")
@@ -165,7 +165,7 @@ def _model_verbs(verbs: Verbs) -> None:
         "--pick", default="best", metavar="RULE", help="best, knee, smallest, or e.g. 'latency_ms<=5,parameters<=1e5'"
     )
     register.add_argument("--promote", action="store_true", help="move the alias champion to it")
-    register.add_argument("--workers", type=_count, default=None)
+    _workers(register)
     _no_audit(register)
     _runs(register)
     register.set_defaults(run="register")
@@ -223,6 +223,11 @@ def _runs(parser: _Parser) -> None:
 
 def _no_audit(parser: _Parser) -> None:
     parser.add_argument("--no-audit", action="store_true", help="go on without a leakage audit; it is written down")
+
+
+def _workers(parser: _Parser) -> None:
+    text = "processes; more than GPUs share them (default: what the study says, else one a GPU or one a core)"
+    parser.add_argument("--workers", type=_count, default=None, help=text)
 
 
 def _overwrite(parser: _Parser) -> None:

@@ -94,9 +94,11 @@ def train(arguments: Namespace) -> int:
 
 def search(arguments: Namespace) -> int:
     """Run a study, or say how far it is."""
-    from experiments.searching import run_search, study_status
+    from experiments.searching import run_search
+    from experiments.status import study_status
 
-    config = study_config(arguments, prefer_config=True)
+    # of what was started is told as it was started, whatever the file says by now
+    config = study_config(arguments, prefer_config=not arguments.status)
     if arguments.status:
         console().print(study_status(config))
         return 0

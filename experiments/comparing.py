@@ -22,9 +22,10 @@ from experiments.data.store import Store
 from experiments.evaluate import predict_rows
 from experiments.feeding import preparations
 from experiments.held_out import held_out_rows, with_predictions
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import primary_metric
 from experiments.planning import about_comparison, power_line, registered_primary
+from experiments.slots import default_workers
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
 from experiments.train import NotFinite, selection_metric

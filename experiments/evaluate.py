@@ -15,6 +15,7 @@ from experiments.data.batches import iterate_batches
 from experiments.data.store import Store
 from experiments.device import move, pick_device
 from experiments.feeding import sources
+from experiments.memory import within_memory
 from fusion import FusionModel, Task, activate
 
 
@@ -36,7 +37,6 @@ def predict_rows(
     return predict_sources(model.to(device), feeds, store, rows, device, batch_size)
 
 
-@torch.no_grad()
 def predict_sources(
     model: nn.Module,
     feeds: Mapping[str, Any],
@@ -47,7 +47,7 @@ def predict_sources(
     *,
     stacked: Sequence[int] = (),
 ) -> NDArray[np.float32]:
-    """Predict rows from open sources; the model comes back in the mode it had.
+    """Predict rows from open sources, fewer at once if memory asks for it; the model comes back in the mode it had.
 
     Args:
         stacked: the number of models, where the model is several in one (see `fusion.stacked`).
@@ -58,14 +58,34 @@ def predict_sources(
     training = model.training
     model.eval()
     found = np.empty((*stacked, len(rows), store.task.outputs), np.float32)
+
+    def predict(at_once: int) -> None:
+        _fill(found, model, feeds, store, rows, device, at_once)
+
+    try:
+        within_memory(predict, max(1, min(batch_size, len(rows))), device)
+    finally:
+        model.train(training)
+    return found
+
+
+@torch.no_grad()
+def _fill(
+    found: NDArray[np.float32],
+    model: nn.Module,
+    feeds: Mapping[str, Any],
+    store: Store,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    batch_size: int,
+) -> None:
+    """Write the predictions of rows into their places. Shape: found (..., N, K), rows (N,)."""
     place = np.full(len(store.cohort.subject_ids), -1, np.int64)
     place[rows] = np.arange(len(rows))
     for batch in iterate_batches(feeds, store.cohort.targets, rows, batch_size, shuffle=None):
         with precision(device):
             logits = model(move(batch.inputs, device))
         found[..., place[batch.rows.numpy()], :] = activate(store.task, logits).cpu().numpy()
-    model.train(training)
-    return found
 
 
 def precision(device: torch.device) -> Any:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from experiments.progress import progress_bar
+from experiments.slots import slot_environment, visible_gpus
+from search.failures import failure_text
 
 T = TypeVar("T")
 
@@ -20,11 +22,6 @@ class JobFailure:
     """A job that raised, or whose process died, and why in one line."""
 
     reason: str
-
-
-def default_workers() -> int:
-    """Return how many processes to use when nobody says: one a core this process may use, at most 2."""
-    return max(1, min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 
 
 def run_jobs(
@@ -63,7 +60,8 @@ def _round(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.train"])
     broken: list[int] = []
-    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_one_thread) as pool:
+    given = (visible_gpus(), context.Value("i", 0))
+    with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_settle, initargs=given) as pool:
         futures: dict[Future[T], int] = {pool.submit(function, settings[index]): index for index in indices}
         for future in as_completed(futures):
             index = futures[future]
@@ -73,14 +71,17 @@ def _round(
                 broken.append(index)
                 continue
             except Exception as error:  # any failure of one job is that job's result
-                results[index] = JobFailure(
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                )
+                results[index] = JobFailure(failure_text(error))
             advance()
     return sorted(broken)
 
 
-def _one_thread() -> None:
+def _settle(gpus: Sequence[str], settled: Any) -> None:
+    """Give a new process its GPU, in turns with the others of its pool, or else one torch thread."""
+    with settled.get_lock():
+        slot = settled.value
+        settled.value += 1
+    os.environ.update(slot_environment(slot, gpus))
     import torch
 
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,16 +18,19 @@ from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
+from experiments.criterion import make_criterion
 from experiments.data.batches import Batch, iterate_batches
 from experiments.data.shares import Shares, share_entry
 from experiments.data.store import Store
 from experiments.device import move
-from experiments.evaluate import precision, predict_sources, squeeze_outputs
+from experiments.evaluate import predict_sources, squeeze_outputs
+from experiments.gradients import Learned, gradients
+from experiments.memory import within_memory
 from experiments.metrics import score, selection_metric
 from experiments.optimizer import make_optimizer, set_pace, warm_up
 from experiments.strategies import make_strategies
 from experiments.strategies.blending import keep_back
-from fusion import Criterion, FusionModel
+from fusion import FusionModel
 
 EpochReport = Callable[[int, dict[str, float]], None]
 
@@ -98,6 +101,7 @@ class Run:
         self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
         self.companion: Companion | None = None
         self.shares: Shares | None = None
+        self.at_once = training.batch_size
         self.state = State()
 
     def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
@@ -166,23 +170,31 @@ class Run:
         return means
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Update the weights on one batch and return its losses."""
+        """Update the weights on one batch, in parts if memory asks for it, and return its losses."""
         if self.companion is not None:
             self.companion.before_step(batch)
-        inputs, target = move(batch.inputs, self.device), batch.target.to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        begin_step(self.training.compile)
-        with precision(self.device):
-            found = self.strategies(self.model, inputs, target)
-        total = torch.stack(list(found.losses.values())).sum()
-        total.backward()
+        wanted = min(self.at_once, len(batch.rows))
+        found, fitting = within_memory(lambda at_once: self.learn(batch, at_once), wanted, self.device)
+        if fitting < wanted:
+            self.at_once = fitting
         set_pace(self.optimizer, self.strategies.adjust(dict(self.model.encoders.items()), found.confidence))
         nn.utils.clip_grad_norm_(self.trained, self.training.clip)
         self.optimizer.step()
         if self.average.kind == "ema":
             self.average.after_step(trainable_state(self.model))
+        total = torch.stack(list(found.losses.values())).sum()
         several = found.losses if len(found.losses) > 1 else {}
-        return {"train_loss": total.detach(), **{f"loss_{name}": each.detach() for name, each in several.items()}}
+        return {"train_loss": total, **{f"loss_{name}": each for name, each in several.items()}}
+
+    def learn(self, batch: Batch, at_once: int) -> Learned:
+        """Give the weights the gradients of a batch, of at most so many of its patients at once."""
+        self.optimizer.zero_grad(set_to_none=True)
+        begin_step(self.training.compile)
+        parts: Iterable[Batch] = [batch]
+        if at_once < len(batch.rows):
+            targets, rows = self.store.cohort.targets, batch.rows.numpy()
+            parts = iterate_batches(self.feeds, targets, rows, at_once, shuffle=None)
+        return gradients(self.model, self.strategies, parts, len(batch.rows), self.device)
 
     def epoch_seed(self) -> int:
         """Seed the dice of an epoch, so that a resumed one draws what it would have drawn."""
@@ -279,20 +291,6 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Return the state a run changes: trained parameters and buffers, without frozen weights."""
     frozen = {name for name, each in model.named_parameters() if not each.requires_grad}
     return {name: each for name, each in model.state_dict().items() if name not in frozen}
-
-
-def make_criterion(store: Store, training: TrainingConfig, rows: Rows, device: torch.device) -> Criterion:
-    """Return the loss of a run; class weights say how rare positives (or classes) are in the train split."""
-    task, targets = store.task, store.cohort.targets[rows]
-    weight = None
-    if training.class_weights and task.kind == "multiclass":
-        counts = np.bincount(targets.astype(np.int64), minlength=task.outputs).clip(min=1)
-        weight = len(rows) / (task.outputs * counts)
-    elif training.class_weights and task.kind != "regression":
-        positives = targets.reshape(len(rows), -1).sum(0).clip(min=1)
-        weight = (len(rows) - positives).clip(min=1) / positives
-    tensor = None if weight is None else torch.as_tensor(weight, dtype=torch.float32, device=device)
-    return Criterion(task, tensor, training.label_smoothing, training.focal_gamma)
 
 
 def _mix(seed: int, epoch: int) -> int:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.costs import Judge, training_flops
 from experiments.data.store import Store
-from experiments.device import pick_device, release_memory
+from experiments.device import peak_memory_mb, pick_device, release_memory
 from experiments.feeding import sources
 from experiments.stackable import Member, Watch, can_stack, may_differ
 from experiments.stacked import train_stacked
@@ -23,9 +22,10 @@ from experiments.subgroups import Subgroups, subgroups
 from experiments.train import Fit, NotFinite, Stopped, selection_metric, train
 from experiments.workspace import open_store
 from fusion import FusionModel, UsageError
+from search.failures import OUT_OF_MEMORY, is_out_of_memory, is_poisoned
 from search.objectives import over_limits
 from search.space import Candidate
-from search.trial import Ending, Interrupted, Paused, Pruned, Started, TrialFailed, TrialHandle
+from search.trial import Ending, Interrupted, Paused, Pruned, Started, TrialFailed, TrialHandle, too_long
 
 
 def make_objective(settings: Mapping[str, Any]) -> StudyObjective:
@@ -48,7 +48,8 @@ class StudyObjective:
     def __call__(self, candidate: Candidate, trial: TrialHandle) -> Sequence[float]:
         """Run one trial."""
         task = self._task(candidate, trial)
-        with _ended_well(task.checkpoint):
+
+        def run() -> Sequence[float]:
             fit = train(
                 candidate.architecture,
                 self.store,
@@ -62,6 +63,8 @@ class StudyObjective:
                 shares=study_shares(self.config),
             )
             return task.values(fit)
+
+        return _ended_well(task, run)
 
     def may_differ(self, parameter: str) -> bool:
         """Tell whether trials that are trained together may differ in a parameter of the search."""
@@ -140,8 +143,8 @@ class _Task:
     ) -> None:
         self.config, self.store, self.judge, self.candidate, self.trial = config, store, judge, candidate, trial
         self.training, self.checkpoint = training, checkpoint
-        self.limit = config.search.trial_seconds
-        self.deadline = time.monotonic() + among * self.limit if self.limit else None  # they share the time
+        self.started, limit = time.monotonic(), config.search.trial_seconds
+        self.limit = among * limit if limit is not None else None  # they share the time
         self.costs: dict[str, float] = {}
         self.patients = len(store.cohort.rows("train"))
 
@@ -151,8 +154,8 @@ class _Task:
         Raises:
             TrialFailed: it has taken too long.
         """
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise TrialFailed(f"longer than the {self.limit:g} s a trial may take")
+        if self.limit is not None and time.monotonic() - self.started > self.limit:
+            raise TrialFailed(too_long(self.limit))
         return self.trial.should_stop()
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
@@ -175,6 +178,7 @@ class _Task:
             seconds=round(fit.seconds, 3),
             parameters=fit.parameters,
             peak_memory_mb=round(fit.peak_memory_mb, 1),
+            patients_at_once=fit.patients_at_once,
         )
         costs["memory_mb"] = fit.peak_memory_mb
         if judge.wanted:
@@ -188,33 +192,41 @@ class _Task:
         return [fit.score, *(known[name] for name in search.objectives)]
 
 
-@contextmanager
-def _ended_well(checkpoint: Path) -> Iterator[None]:
+def _ended_well(task: _Task, run: Callable[[], Sequence[float]]) -> Sequence[float]:
     """Say in the words of the search how a trial ended, and keep its checkpoint only where it may go on."""
     try:
-        yield
-    except Paused:
+        values = run()
+    except (Paused, Interrupted):
         raise
     except Stopped as stop:
         raise Interrupted(str(stop)) from None
-    except (Pruned, TrialFailed):
-        remove_checkpoint(checkpoint)
-        raise
     except (NotFinite, UsageError) as error:
-        remove_checkpoint(checkpoint)
+        remove_checkpoint(task.checkpoint)
         raise TrialFailed(str(error)) from None
+    except Exception as error:
+        if is_poisoned(error):
+            raise  # it is run once more, by another process
+        remove_checkpoint(task.checkpoint)
+        if not is_out_of_memory(error):
+            raise
     else:
-        remove_checkpoint(checkpoint)
+        remove_checkpoint(task.checkpoint)
+        return values
     finally:
-        release_memory(pick_device())
+        release_memory(task.judge.device)
+    # here the error is gone, and with it the frames that held the trial's tensors
+    task.trial.note(peak_memory_mb=round(peak_memory_mb(task.judge.device), 1))
+    raise TrialFailed(OUT_OF_MEMORY)
 
 
 def _ending(task: _Task, fit: Fit | Exception) -> Ending:
+    def run() -> Sequence[float]:
+        if isinstance(fit, Exception):
+            raise fit
+        return task.values(fit)
+
     try:
-        with _ended_well(task.checkpoint):
-            if isinstance(fit, Exception):
-                raise fit
-            return task.values(fit)
+        return _ended_well(task, run)
     except Exception as end:
         return end
 

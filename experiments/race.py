@@ -16,13 +16,14 @@ from optuna.trial import FrozenTrial
 from scipy import stats
 
 from experiments.config import StudyConfig, parse_config
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import METRICS, metric_name
 from experiments.objective import score_job
 from experiments.plots import anytime_png
 from experiments.progress import progress_bar
 from experiments.report import image, page, table
 from experiments.searching import run_search
+from experiments.slots import default_workers
 from experiments.studies import finalists, load_study
 from experiments.whole import whole_file
 from fusion import UsageError

@@ -20,9 +20,10 @@ from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
+from experiments.slots import default_workers
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
 from experiments.statistics.intervals import Interval
@@ -103,10 +104,8 @@ def register_study(
     a second fold too, in which other training patients are tuned on, and both folds count alike: the search chose on
     the first. Only the winner sees the held-out split, once, and the look is written down in `held_out.jsonl`.
 
-    Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered.
-
-    Args:
-        audit: whether a leakage audit must pass first; the model card says if none was run.
+    Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered. Unless `audit`
+    is off, which the model card says, a leakage audit must pass first.
 
     Raises:
         UsageError: the study has no finished trial, the rule leaves none, the audit fails, every run failed, or the
@@ -130,11 +129,10 @@ def register_study(
     values = {key: found.value for key, found in held_out.items()}
     parent = study_run(connection, study.user_attrs["study_key"])
     registered = registry.register(bundle, name, connection, metrics=values, parent=parent, tags={"study": config.name})
-    aliases = ["candidate"]
     if promote:
         registry.promote(connection, name)
-        aliases.append("champion")
-    return Registration(name, registered.version, tuple(aliases), metric.name, retrained, winner, held_out, bundle)
+    aliases = ("candidate", "champion") if promote else ("candidate",)
+    return Registration(name, registered.version, aliases, metric.name, retrained, winner, held_out, bundle)
 
 
 def retrain_job(settings: Mapping[str, Any]) -> list[tuple[float, str]]:

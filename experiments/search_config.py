@@ -37,13 +37,16 @@ class SearchConfig(Strict):
     forward pass for each patient learned from, times three. A candidate that was there before is not trained again;
     its ticket is drawn anew up to three times. `stack` is how many trials of one structure a worker trains together;
     they differ in learning rate, weight decay, dropout and the like. What cannot be stacked is trained alone.
+
+    Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
+    pays for small models. `trial_seconds` is the most that one attempt of a trial may take.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None
     seconds: Annotated[float, Field(gt=0)] | None = None
     flops: Annotated[float, Field(gt=0)] | None = None
-    workers: Annotated[int, Field(ge=1)] = 1
+    workers: Annotated[int, Field(ge=1)] | None = None
     sampler: Literal["tpe", "random", "gp", "cmaes", "nsga2", "nsga3", "evolution", "progressive"] = "tpe"
     group: bool = False
     startup_trials: Annotated[int, Field(ge=1)] = 10

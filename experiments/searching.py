@@ -13,26 +13,33 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.trial import FrozenTrial
 
+from experiments.checkpoint import remove_checkpoint
 from experiments.compiling import check_compile
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
-from experiments.engine import Ending, LocalEngine, supervise, visible_gpus
+from experiments.engine import LocalEngine
 from experiments.live import LiveView, best_trial, describe
+from experiments.slots import default_workers, visible_gpus
 from experiments.stackable import apart
+from experiments.status import epochs_budget, has_live_worker, seconds_left
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
+from experiments.supervise import Ending, supervise
 from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
-from search.attempts import continue_stopped, promote
+from search.attempts import continue_stopped, is_over, promote
 from search.objectives import maximises
+from search.pruning import last_attempts
 from search.samplers import sampler_note
-from search.spending import Savings, is_spent, savings, trained_epochs, trained_flops
-from search.study import create_or_resume, finished, issue_tickets, summary
+from search.spending import Savings, is_spent, savings
+from search.storage import STORAGE_ERRORS, storage_failed
+from search.study import create_or_resume, issue_tickets, summary
 
 if TYPE_CHECKING:
+    from experiments.tracking.late import LateTracker
     from experiments.tracking.project import StudyTracker
     from experiments.tracking.runs import Connection
 
@@ -86,7 +93,7 @@ def run_search(
 
     Raises:
         UsageError: the data or the space are not as declared, the study exists with another space, the storage or
-            the tracker does not answer.
+            the tracker cannot be used, or the storage failed on the way.
     """
     space = study_space(config)
     check_compile(config.training.compile, bool(visible_gpus()))
@@ -102,7 +109,7 @@ def run_search(
     check_for_task(config.search.objectives, metric.name, store.task)
     attributes = study_attributes(config, space, store, metric.name)
     if config.tracking.enabled:
-        connected(config)  # before anything is written that would wait for it
+        _check_tracker(config)  # before anything is written
     with one_at_a_time(config.folder):  # two drivers must not issue tickets twice
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
         _check_counted(config, study)
@@ -116,13 +123,17 @@ def run_search(
         metric.name,
         metric.higher_is_better,
         config.search.trials,
-        _seconds_left(config, study),
+        seconds_left(config, study),
         config.search.epochs,
         config.search.flops,
         enabled=live,
     )
-    ending = _supervise(config, study, workers or config.search.workers, view, tracker)
-    return _finish(config, study, ending, tracker)
+    workers = workers or config.search.workers or default_workers()
+    try:
+        ending = _supervise(config, study, workers, view, tracker)
+        return _finish(config, study, ending, tracker)
+    except STORAGE_ERRORS as error:
+        raise UsageError(storage_failed(study_spec(config).storage, error)) from None
 
 
 def _check_counted(config: StudyConfig, study: optuna.Study) -> None:
@@ -133,33 +144,6 @@ def _check_counted(config: StudyConfig, study: optuna.Study) -> None:
         )
 
 
-def study_status(config: StudyConfig) -> str:
-    """Say how far a study is, without starting anything."""
-    study = load_study(config)
-    trials = study.get_trials(deepcopy=False)
-    counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
-    best = best_trial(trials, maximises(study))
-    lines = [f"{config.name}: {counts or 'no trials yet'}"]
-    if best is not None:
-        lines.append(
-            f"best tuning {study.user_attrs['metric']} {best.values[0]:.4f}: trial {best.number}, {describe(best)}"
-        )
-    return "\n".join([*lines, f"{_reached(config, study)}; trained {savings(trials)}"])
-
-
-def _reached(config: StudyConfig, study: optuna.Study) -> str:
-    """Say how much of the budget is spent."""
-    search, trials = config.search, study.get_trials(deepcopy=False)
-    if search.trials is not None:
-        return f"{finished(trials)} of {search.trials} trials"
-    if search.epochs is not None:
-        before = search.epochs - (_epochs(config, study) or 0)
-        return f"{before + trained_epochs(trials):.0f} of {search.epochs} epochs"
-    if search.flops is not None:
-        return f"{trained_flops(trials):.2e} of {search.flops:.2e} FLOPs"
-    return f"{float(study.user_attrs.get('spent_seconds', 0.0)):.0f} of {search.seconds:.0f} s"
-
-
 def sync_study(config: StudyConfig) -> str:
     """Write everything a study did to MLflow, again or for the first time.
 
@@ -167,20 +151,24 @@ def sync_study(config: StudyConfig) -> str:
         UsageError: there is no such study, tracking is switched off, or the tracker does not answer.
     """
     study = load_study(config)
-    tracker = _tracker(config, study)
-    if tracker is None:
+    if not config.tracking.enabled:
         raise UsageError(f"tracking is switched off in the configuration of '{config.name}'")
+    tracker = _open_tracker(config, study)
     trials = study.get_trials(deepcopy=False)
-    if not tracker.finish(trials):
+    if has_live_worker(trials):
+        taken = tracker.sync(trials)
+    else:
+        taken = tracker.finish(trials, status="KILLED" if _unfinished(study) else "FINISHED")
+    if not taken:
         raise UsageError(tracker.problem or "the tracker did not take everything")
     return f"{config.name}: {len(trials)} trials are in {tracker.connection.shown}"
 
 
 def _supervise(
-    config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: StudyTracker | None
+    config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: LateTracker | None
 ) -> Ending:
-    left, trained = _seconds_left(config, study), study.get_trials(deepcopy=False)
-    if (left is not None and left <= 0) or is_spent(trained, _epochs(config, study), config.search.flops):
+    left, trained = seconds_left(config, study), study.get_trials(deepcopy=False)
+    if (left is not None and left <= 0) or is_spent(trained, epochs_budget(config, study), config.search.flops):
         return "budget"
     promoting = one_at_a_time(config.folder / "promoting")  # two drivers must not promote a trial twice
     with promoting:
@@ -204,17 +192,20 @@ def _supervise(
             workers,
             on_tick=tick,
             seconds=left,
-            epochs=_epochs(config, study),
+            epochs=epochs_budget(config, study),
             flops=config.search.flops,
             on_spent=spent if left is not None else None,
             promoting=promoting,
+            trial_seconds=config.search.trial_seconds,
         )
     return "exhausted" if ending == "complete" and config.search.trials is None else ending
 
 
 def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
     return WorkerSpec(
-        study=asdict(replace(study_spec(config), total_epochs=_epochs(config, study), total_flops=config.search.flops)),
+        study=asdict(
+            replace(study_spec(config), total_epochs=epochs_budget(config, study), total_flops=config.search.flops)
+        ),
         objective="experiments.objective:make_objective",
         space="experiments.studies:worker_space",
         settings=config.model_dump(mode="json"),
@@ -228,21 +219,11 @@ def _unfinished(study: optuna.Study) -> bool:
     return any(not trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def _epochs(config: StudyConfig, study: optuna.Study) -> int | None:
-    """Return a budget in epochs, less what a network of all architectures took of it."""
-    if config.search.epochs is None:
-        return None
-    return config.search.epochs - int((study.user_attrs.get("supernet") or {}).get("epochs", 0))
-
-
-def _seconds_left(config: StudyConfig, study: optuna.Study) -> float | None:
-    if config.search.seconds is None:
-        return None
-    return config.search.seconds - float(study.user_attrs.get("spent_seconds", 0.0))
-
-
-def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: StudyTracker | None) -> SearchResult:
+def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: LateTracker | None) -> SearchResult:
     trials = study.get_trials(deepcopy=False)
+    for root, last in last_attempts(trials).items():
+        if is_over(last):
+            remove_checkpoint(config.folder / "checkpoints" / f"{root}.safetensors")
     report = write_study_report(config)
     problem = None
     if tracker is not None:
@@ -273,9 +254,25 @@ def connected(config: StudyConfig) -> Connection:
     return connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
 
 
-def _tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker | None:
+def _check_tracker(config: StudyConfig) -> None:
+    """Refuse a tracker that cannot be used; one that is away may come back, and the search does not need it."""
+    from experiments.tracking.runs import TrackerAway
+
+    try:
+        connected(config)
+    except TrackerAway as away:
+        logging.getLogger("ehrfusion").warning("%s; the search goes on without it", away)
+
+
+def _tracker(config: StudyConfig, study: optuna.Study) -> LateTracker | None:
     if not config.tracking.enabled:
         return None
+    from experiments.tracking.late import LateTracker
+
+    return LateTracker(lambda: _open_tracker(config, study), config.name)
+
+
+def _open_tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker:
     from experiments.tracking.project import StudyTracker
 
     connection = connected(config)

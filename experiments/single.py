@@ -7,27 +7,34 @@ from experiments.feeding import check_architecture, preparations
 from experiments.progress import progress_bar
 from experiments.train import Fit, train
 from experiments.workspace import git_commit, open_store
+from fusion import UsageError
+from search.failures import is_out_of_memory
 
 
 def run_experiment(config: ExperimentConfig, *, progress: bool = True) -> Fit:
     """Train the architecture of an experiment and log it to MLflow; the held-out split is not touched.
 
     Raises:
-        UsageError: an unknown component, or data that are not as declared.
+        UsageError: an unknown component, data that are not as declared, or one patient too many for memory.
     """
     architecture = config.model.architecture()
     check_architecture(architecture)
     store = open_store(config, progress=progress)
     store.prepare(list(preparations(architecture, config.data.preprocess).values()), progress=progress)
     with progress_bar(config.name, config.training.epochs, enabled=progress) as advance:
-        fit = train(
-            architecture,
-            store,
-            config.training,
-            config.seed,
-            preprocess=config.data.preprocess,
-            on_epoch=lambda _epoch, _metrics: advance(),
-        )
+        try:
+            fit = train(
+                architecture,
+                store,
+                config.training,
+                config.seed,
+                preprocess=config.data.preprocess,
+                on_epoch=lambda _epoch, _metrics: advance(),
+            )
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UsageError(f"'{config.name}' ran out of memory, also with one patient at once") from None
     if config.tracking.enabled:
         tags = {
             "data_fingerprint": store.data_fingerprint,

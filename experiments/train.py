@@ -23,7 +23,10 @@ __all__ = ["EpochReport", "Fit", "NotFinite", "Stopped", "selection_metric", "tr
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained model with the weights of its best epoch, and what training it took."""
+    """A trained model with the weights of its best epoch, and what training it took.
+
+    `patients_at_once` is the size of a batch, or less where memory did not hold one.
+    """
 
     model: FusionModel
     preparations: Mapping[str, Preparation]
@@ -34,6 +37,7 @@ class Fit:
     seconds: float
     parameters: int
     peak_memory_mb: float
+    patients_at_once: int
 
 
 def train(
@@ -92,4 +96,5 @@ def finished(run: Run, plans: Mapping[str, Preparation]) -> Fit:
         seconds=run.state.seconds,
         parameters=sum(each.numel() for each in run.model.parameters() if each.requires_grad),
         peak_memory_mb=peak_memory_mb(run.device),
+        patients_at_once=run.at_once,
     )

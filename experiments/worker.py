@@ -16,6 +16,11 @@ from typing import Any
 
 import psutil
 
+from search.identity import worker_id
+
+POISONED = 75
+"""The exit code of a worker whose GPU context is lost."""
+
 
 @dataclass(frozen=True)
 class WorkerSpec:
@@ -35,40 +40,6 @@ class WorkerSpec:
         return json.dumps(asdict(self))
 
 
-def worker_id(pid: int, nonce: str) -> str:
-    """Name a process so that it can never be mistaken for another: host, boot, process and its start, a random part."""
-    return f"{os.uname().nodename}:{boot_id()}:{pid}-{_start_of(pid)}:{nonce}"
-
-
-def boot_id() -> str:
-    """Return what changes when the machine restarts."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text(encoding="ascii").strip()[:8] if path.exists() else str(int(psutil.boot_time()))
-
-
-def lives(worker: str) -> bool:
-    """Tell whether a worker of this host still runs; one of another host is given the benefit of the doubt."""
-    host, boot, process, _ = worker.rsplit(":", 3)
-    if host != os.uname().nodename:
-        return True
-    pid, _, start = process.partition("-")
-    try:
-        alive = psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    return alive and boot == boot_id() and start == _start_of(int(pid))  # numbers of processes are used again
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process started, in ticks that no clock change moves; empty where it is gone."""
-    try:
-        if Path("/proc/self/stat").exists():
-            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        return str(int(psutil.Process(pid).create_time()))
-    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
-        return ""
-
-
 def work(text: str, nonce: str, signals: Any) -> None:
     """Be a worker: called in a new process.
 
@@ -86,6 +57,7 @@ def work(text: str, nonce: str, signals: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
     threading.Thread(target=_watch_driver, args=(spec.driver, asked), daemon=True).start()
     _limit_threads()
+    from search.failures import Poisoned
     from search.study import StudySpec, open_study, worker_loop
 
     study_spec = StudySpec(**spec.study)
@@ -98,7 +70,11 @@ def work(text: str, nonce: str, signals: Any) -> None:
     objective = _load(spec.objective)(spec.settings)
     space = _load(spec.space)(spec.settings)
     study = open_study(study_spec, slot=spec.slot)
-    worker_loop(study, study_spec, space, objective, worker_id(os.getpid(), nonce), stop)
+    try:
+        worker_loop(study, study_spec, space, objective, worker_id(os.getpid(), nonce), stop)
+    except Poisoned as why:
+        print(f"this process can run no more trials ({why}); another takes its place", file=sys.stderr)  # noqa: T201
+        sys.exit(POISONED)
 
 
 def _load(path: str) -> Any:

@@ -8,11 +8,11 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.duplicates import is_redrawn
-from search.pruning import BUDGET, PausingPruner, last_attempts, root_of
+from search.pruning import BUDGET, PausingPruner, is_paused, last_attempts, root_of
 from search.storage import NO_SIGN_OF_LIFE
 
 CRASHES_ALLOWED = 1
-_DIED = "its worker died"
+_DIED, _INTERRUPTED = "its worker died", "interrupted"
 _KEPT = ("root", "attempt", "crashes", "architecture", "training", "key", "redraws", "redrawn")
 
 
@@ -72,17 +72,31 @@ def fail_lost(study: optuna.Study, lost: Callable[[FrozenTrial], bool], *, stopp
 
 def _fail_lost(study: optuna.Study, trial: FrozenTrial, stopped: bool) -> bool:
     again = int(trial.user_attrs.get("crashes", 0)) < CRASHES_ALLOWED
-    failure = "interrupted" if stopped else _DIED if again else "its worker died twice"
-    try:
-        study._storage.set_trial_user_attr(trial._trial_id, "failure", failure)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-    except optuna.exceptions.UpdateFinishedTrialError:  # somebody else was faster
+    failure = _INTERRUPTED if stopped else _DIED if again else "its worker died twice"
+    if not fail(study, trial, failure):
         return False
     if stopped:
         hand_back(study, trial)
     else:
         hand_back_crashed(study, trial)
     return True
+
+
+def fail(study: optuna.Study, trial: FrozenTrial, why: str) -> bool:
+    """Fail a RUNNING trial with a reason, from outside of its worker; False where it has ended by itself."""
+    try:
+        study._storage.set_trial_user_attr(trial._trial_id, "failure", why)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except optuna.exceptions.UpdateFinishedTrialError:  # somebody else was faster
+        return False
+    return True
+
+
+def is_over(trial: FrozenTrial) -> bool:
+    """Tell whether nothing will go on from the last attempt of a trial, so that its checkpoint is of no more use."""
+    goes_on = trial.user_attrs.get("failure") in (_DIED, _INTERRUPTED, NO_SIGN_OF_LIFE)
+    goes_on = goes_on or is_paused(trial) or trial.user_attrs.get("pruned_by") == BUDGET
+    return trial.state.is_finished() and not goes_on
 
 
 def rescue(study: optuna.Study) -> None:

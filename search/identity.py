@@ -1,50 +1,47 @@
-"""What makes two studies of one name the same: space, settings, data, splits, metric, objectives."""
+"""Who runs a trial: names of worker processes that no other process will ever have, and whether they live."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any
+import os
+from pathlib import Path
 
-import optuna
-
-from fusion.component import UsageError
+import psutil
 
 
-def check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
-    """Refuse to go on with a study that was begun with something else.
-
-    Raises:
-        UsageError: with the first thing that differs.
-    """
-    words = {
-        "space_fingerprint": "another space",
-        "data_fingerprint": "other data",
-        "split_fingerprint": "other splits",
-        "metric": "another metric",
-        "objectives": "other objectives",
-        "settings": "other settings",
-    }
-    for name, what in words.items():
-        old, new = study.user_attrs.get(name), attributes.get(name)
-        if old is not None and new is not None and old != new:
-            written = {"space_fingerprint": "space", "settings": "settings"}.get(name)
-            detail = f" ({_difference(study.user_attrs, attributes, written)})" if written else ""
-            raise UsageError(
-                f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh"
-            )
+def worker_id(pid: int, nonce: str) -> str:
+    """Name a process so that it can never be mistaken for another: host, boot, process and its start, a random part."""
+    return f"{os.uname().nodename}:{boot_id()}:{pid}-{_start_of(pid)}:{nonce}"
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], written: str) -> str:
-    """Name the first place where two spaces or settings differ."""
-    before, after = _flat(json.loads(old.get(written, "{}"))), _flat(json.loads(new.get(written, "{}")))
-    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    return f"first difference: {changed[0]}" if changed else "it differs"
+def boot_id() -> str:
+    """Return what changes when the machine restarts."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text(encoding="ascii").strip()[:8] if path.exists() else str(int(psutil.boot_time()))
 
 
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict) or not data:
-        return {prefix: data}
-    return {
-        key: value for name, each in data.items() for key, value in _flat(each, f"{prefix}.{name}".strip(".")).items()
-    }
+def lives(worker: str) -> bool:
+    """Tell whether a worker of this host still runs; one of another host is given the benefit of the doubt."""
+    host, boot, process, _ = worker.rsplit(":", 3)
+    if host != os.uname().nodename:
+        return True
+    pid, _, start = process.partition("-")
+    try:
+        alive = psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    return alive and boot == boot_id() and start == _start_of(int(pid))  # numbers of processes are used again
+
+
+def lives_here(worker: str) -> bool:
+    """Tell whether a worker is a process of this host that runs; False also for one of another host."""
+    return worker.partition(":")[0] == os.uname().nodename and lives(worker)
+
+
+def _start_of(pid: int) -> str:
+    """Return when a process started, in ticks that no clock change moves; empty where it is gone."""
+    try:
+        if Path("/proc/self/stat").exists():
+            return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return str(int(psutil.Process(pid).create_time()))
+    except (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess):
+        return ""

@@ -11,6 +11,7 @@ import optuna
 from optuna.storages._heartbeat import get_heartbeat_thread
 from optuna.trial import TrialState
 
+from search.storage import STORAGE_ERRORS
 from search.trial import Ending, StackingObjective, Started
 
 _FIXED = "fixed_params"  # Optuna's name of what `enqueue_trial` wants of a trial
@@ -62,6 +63,8 @@ class Group:
     def _together(self, started: Sequence[Started]) -> Sequence[Ending]:
         try:
             return self.objective.together(started)
+        except STORAGE_ERRORS:
+            raise  # no trial is to blame
         except Exception as error:  # whatever it is, no trial may be left behind
             return [StackFailed(error)] * len(started)
 

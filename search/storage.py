@@ -16,6 +16,8 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
 from fusion.component import UsageError
+from search.identity import lives_here
+from search.outage import make_repeated, wait_for_server
 
 HEARTBEAT_SECONDS = 60
 NO_SIGN_OF_LIFE = "its worker gave no sign of life"
@@ -27,12 +29,12 @@ class BudgetSpent(RuntimeError):
 
 
 class StudyStorage(RDBStorage):
-    """Optuna's database storage with three differences.
+    """Optuna's database storage with four differences.
 
     A heartbeat that fails is tried again instead of ending the heartbeat thread (a database that restarts must not
-    get healthy trials declared dead). With `tickets_only`, trials are started only from WAITING ones, so that a
-    budget in trials is exact whatever dies. On SQLite every transaction takes the write lock at its start, because
-    Optuna's read-check-write is otherwise not atomic there.
+    get healthy trials declared dead). A server that goes away is waited for, see `search.outage`. With `tickets_only`,
+    trials are started only from WAITING ones, so that a budget in trials is exact whatever dies. On SQLite every
+    transaction takes the write lock at its start, because Optuna's read-check-write is otherwise not atomic there.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class StudyStorage(RDBStorage):
             event.listen(self.engine, "connect", _configure_sqlite)
             event.listen(self.engine, "begin", _begin_immediate)
             self.engine.dispose()  # drop the connection from before the listeners
+        else:
+            event.listen(self.engine, "do_connect", wait_for_server)  # from now on: a wrong address must not wait
 
     def close(self) -> None:
         """Let go of the database now: an open connection keeps SQLite's side files on the disk."""
@@ -73,8 +77,12 @@ class StudyStorage(RDBStorage):
         return super()._create_new_trial(study_id, template_trial)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
-        """Find the trials without a sign of life, and note on each why it is about to be failed."""
-        stale = super()._get_stale_trial_ids(study_id)
+        """Find the trials without a sign of life, and note on each why it is about to be failed.
+
+        A worker of this host that lives gave none because the machine slept, or because it was stopped: it goes on.
+        """
+        found = super()._get_stale_trial_ids(study_id)
+        stale = [each for each in found if not lives_here(self.get_trial(each).user_attrs.get("worker", ""))]
         for trial_id in stale:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self.set_trial_user_attr(trial_id, "failure", NO_SIGN_OF_LIFE)
@@ -89,6 +97,9 @@ class StudyStorage(RDBStorage):
             except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError):
                 time.sleep(pause)
                 pause = min(2 * pause, 30.0)
+
+
+make_repeated(StudyStorage)
 
 
 def open_storage(
@@ -109,6 +120,21 @@ def open_storage(
     except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"study storage {without_password(url)} does not answer: {why}") from None
+
+
+STORAGE_ERRORS = (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
+"""What is raised when a storage that did answer fails: a full disk, a server that does not come back."""
+
+
+def storage_failed(url: str, error: BaseException) -> str:
+    """Say in one line that a storage failed, why, and what to do."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    original = getattr(cause, "orig", None) or cause or error
+    why = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
+    return (
+        f"study storage {without_password(url)} failed: {why}; what was recorded is not lost: see to it, and the same "
+        "command goes on where it was"
+    )
 
 
 def sqlite_url(path: Path) -> str:

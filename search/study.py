@@ -6,6 +6,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,13 +17,14 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
-from search.identity import check_same
+from search.failures import Poisoned, failure_text, is_poisoned
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
+from search.same_study import check_same
 from search.samplers import make_sampler
 from search.space import Space
 from search.spending import is_spent
 from search.stacking import Group, StackFailed
-from search.storage import BudgetSpent, open_storage
+from search.storage import STORAGE_ERRORS, BudgetSpent, open_storage
 from search.trial import Interrupted, Objective, Pruned, StackingObjective, Started, TrialFailed, TrialHandle
 
 
@@ -30,9 +32,8 @@ from search.trial import Interrupted, Objective, Pruned, StackingObjective, Star
 class StudySpec:
     """What every process needs to take part in a study; plain data.
 
-    `more` are the directions of further objectives, `epochs` the most that one trial trains, `stack` how
-    many trials of one structure a worker runs together; `trials`,
-    `total_epochs` and `total_flops` are the budget in them, None where the budget is another.
+    `more` are the directions of further objectives, `epochs` the most that one trial trains, `stack` how many trials of
+    one structure a worker runs together; `trials`, `total_epochs` and `total_flops` are the budget, if it is in them.
     """
 
     name: str
@@ -138,25 +139,46 @@ def issue_tickets(study: optuna.Study, trials: int) -> int:
 def worker_loop(
     study: optuna.Study, spec: StudySpec, space: Space, objective: Objective, worker: str, stop: Callable[[], str]
 ) -> None:
-    """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new."""
+    """Run trials until there are none left, or `stop` gives a reason ("interrupt" or "budget"), or nothing is new.
+
+    Raises:
+        Poisoned: the GPU context of this process is lost; the trial that met it is recorded, and run once more.
+        StorageInternalError, SQLAlchemyError: the storage failed; the trial that met it, not to blame, stays as it is.
+    """
+    over: list[Exception] = []  # why this process can run no more trials
 
     def run(trial: optuna.Trial) -> Sequence[float]:
-        return _run_trial(study, spec, space, objective, trial, stop, worker)
+        try:
+            return _run_trial(study, spec, space, objective, trial, stop, worker)
+        except STORAGE_ERRORS as error:
+            over.append(error)
+            raise _Unrecorded from error
+        except Exception as error:
+            reason = error.error if isinstance(error, StackFailed) else error
+            if is_poisoned(reason):
+                over.append(Poisoned(failure_text(reason)))
+            raise
 
     while not stop() and (spec.trials is not None or _goes_on(study, spec)):
         try:
-            study.optimize(run, n_trials=1, catch=(Exception,))
+            with suppress(_Unrecorded):
+                study.optimize(run, n_trials=1, catch=(Exception,))
         except BudgetSpent:
             return
+        if over:
+            raise over[0]
+
+
+class _Unrecorded(BaseException):
+    """The storage failed in a trial; no Exception, or Optuna would record a failed trial as soon as it could."""
 
 
 def _goes_on(study: optuna.Study, spec: StudySpec) -> bool:
-    trials = study.get_trials(deepcopy=False)
-    return not _is_spent(trials, spec) and not is_exhausted(trials)
+    return not _is_spent(study, spec) and not is_exhausted(study.get_trials(deepcopy=False))
 
 
-def _is_spent(trials: Sequence[FrozenTrial], spec: StudySpec) -> bool:
-    return is_spent(trials, spec.total_epochs, spec.total_flops)
+def _is_spent(study: optuna.Study, spec: StudySpec) -> bool:
+    return is_spent(study.get_trials(deepcopy=False), spec.total_epochs, spec.total_flops)
 
 
 def _run_trial(
@@ -200,7 +222,7 @@ def _begin(
         trial,
         spec.seed,
         lambda: bool(stop()),
-        lambda: _is_spent(study.get_trials(deepcopy=False), spec),
+        lambda: _is_spent(study, spec),
         pruner=spec.pruner,
         several=bool(spec.more),
     )
@@ -232,6 +254,8 @@ def _conclude(
         handle.note(failure="interrupted")
         hand_back(study, study._storage.get_trial(trial._trial_id))
         raise
+    except STORAGE_ERRORS:
+        raise
     except TrialFailed as why:
         handle.note(failure=str(why))
         raise
@@ -241,6 +265,8 @@ def _conclude(
         raise
     except Exception as error:
         handle.note(failure=failure_text(error))
+        if is_poisoned(error):
+            hand_back_crashed(study, study._storage.get_trial(trial._trial_id))
         raise
 
 
@@ -250,14 +276,6 @@ def _finite(found: float | Sequence[float]) -> Sequence[float]:
         if not math.isfinite(value):
             raise TrialFailed(f"the score is {value}" if value is values[0] else f"an objective is {value}")
     return values
-
-
-def failure_text(error: BaseException) -> str:
-    """Say in one line why something failed."""
-    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-        return "out of memory"
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:

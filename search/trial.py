@@ -130,3 +130,8 @@ class StackingObjective(Protocol):
     def together(self, trials: Sequence[Started]) -> Sequence[Ending]:
         """Run trials and return of each its scores, or how it ended early; raise only what ends all of them."""
         ...
+
+
+def too_long(seconds: float) -> str:
+    """Say why a trial that took longer than it may has failed."""
+    return f"longer than the {seconds:g} s a trial may take"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 
-from experiments.jobs import JobFailure, default_workers, run_jobs
+from experiments.jobs import JobFailure, run_jobs
 
 
 def job(settings: dict[str, Any]) -> int:
@@ -25,8 +26,15 @@ def test_results_in_order_and_failures_apart() -> None:
     assert found == [4, JobFailure("ValueError: no such luck"), 9, JobFailure("its process died"), 16]
 
 
-def test_default_workers_is_one_or_two() -> None:
-    assert default_workers() in (1, 2)
+def device(settings: dict[str, Any]) -> tuple[int, str | None]:
+    time.sleep(0.2)  # so that no process takes all the jobs
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_processes_take_the_gpus_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experiments.jobs.visible_gpus", lambda: ["GPU-a", "GPU-b"])
+    found = dict(run_jobs(device, [{}] * 4, 2, "devices", progress=False))  # type: ignore[arg-type]
+    assert sorted(found.values()) == ["GPU-a", "GPU-b"]
 
 
 @pytest.mark.parametrize("workers", [1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,6 +19,7 @@ from toy_trials import (
 )
 
 from search.attempts import fail_lost, hand_back, hand_back_crashed, rescue
+from search.identity import worker_id
 from search.study import StudySpec, open_study, summary
 
 
@@ -97,6 +99,20 @@ def test_a_trial_without_heartbeats_is_failed_with_a_reason_and_run_again(spec: 
     first, second = study.get_trials()
     assert (first.state, first.user_attrs["failure"]) == (TrialState.FAIL, "its worker gave no sign of life")
     assert (second.state, second.user_attrs["root"], second.user_attrs["crashes"]) == (TrialState.COMPLETE, 0, 1)
+
+
+def test_a_worker_that_slept_with_its_machine_is_not_taken_for_dead(spec: StudySpec) -> None:
+    """A laptop that is closed for a night: all heartbeats are old, and the workers go on where they were."""
+    study = begin(replace(spec, trials=2))
+    mine, other = take(study, worker=worker_id(os.getpid(), "x")), take(study, worker="elsewhere:boot:1-1:x")
+    for trial in (mine, other):
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+    with sqlite3.connect(spec.storage.removeprefix("sqlite:///")) as database:
+        database.execute("UPDATE trial_heartbeats SET heartbeat = ?", (str(datetime.now() - timedelta(days=2)),))
+    database.close()
+    run(replace(spec, trials=2), constant)
+    assert [trial.state.name for trial in study.get_trials()] == ["RUNNING", "FAIL", "COMPLETE"]
+    assert last(study).user_attrs["root"] == 1
 
 
 def test_summary_counts_roots_by_how_they_stand() -> None:

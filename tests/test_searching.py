@@ -9,7 +9,8 @@ import pytest
 from optuna.trial import TrialState
 from toy_search import first, preloaded, runs, study  # noqa: F401 - fixtures
 
-from experiments.searching import SearchResult, run_search, study_status
+from experiments.searching import SearchResult, run_search
+from experiments.status import study_status
 from experiments.studies import (
     finalists,
     load_study,

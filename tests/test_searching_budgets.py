@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from toy_search import first, preloaded, runs, study  # noqa: F401 - fixtures
 
 from experiments.objective import make_objective
-from experiments.searching import SearchResult, run_search, study_status
+from experiments.searching import SearchResult, run_search
+from experiments.status import study_status
 from experiments.studies import (
     load_study,
     study_spec,

@@ -17,13 +17,14 @@ from toy_trials import (
     spec,  # noqa: F401 - a fixture
 )
 
-from experiments import engine as engine_module
-from experiments.engine import _restart, supervise
+from experiments import supervise as supervise_module
 from experiments.live import LiveView
 from experiments.loop import Run
 from experiments.objective import make_objective
-from experiments.searching import run_search, study_status
+from experiments.searching import run_search
+from experiments.status import study_status
 from experiments.studies import load_study, study_spec, worker_space
+from experiments.supervise import _restart, supervise
 from search.attempts import continue_stopped, promote
 from search.pruning import is_paused, last_attempts, root_of
 from search.space import Candidate
@@ -224,7 +225,7 @@ def test_promotions_are_made_under_a_lock(tmp_path: Path, monkeypatch: pytest.Mo
         def __exit__(self, *_: object) -> None:
             inside[0] = False
 
-    monkeypatch.setattr(engine_module, "promote", lambda _: held.append(inside[0]))
+    monkeypatch.setattr(supervise_module, "promote", lambda _: held.append(inside[0]))
     toy = open_toy(tmp_path, 2)
     ending = supervise(toy, toy_engine(tmp_path, 2, {}), 1, on_tick=lambda _: None, poll_seconds=0.05, promoting=Lock())
     assert ending == "complete"

@@ -16,10 +16,10 @@ from toy_trials import (
 )
 
 from fusion.component import Float, UsageError
+from search.failures import failure_text
 from search.space import Candidate, Space
 from search.study import (
     StudySpec,
-    failure_text,
     open_study,
     summary,
 )

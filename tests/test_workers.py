@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,16 +17,16 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_study import attempts, check_complete, drive, journal, open_toy, read, toy_engine, until
 
-from experiments import engine
-from experiments.engine import supervise
-from experiments.worker import lives, worker_id
+from experiments import supervise as supervise_module
+from experiments.supervise import supervise
+from search.identity import lives, worker_id
 from search.study import summary
 
 
 @pytest.fixture(autouse=True)
 def quick_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do not wait ten seconds before a trial that nobody signed is taken for lost."""
-    monkeypatch.setattr(engine, "_UNSIGNED_SECONDS", 1.0)
+    monkeypatch.setattr(supervise_module, "_UNSIGNED_SECONDS", 1.0)
 
 
 # workers that live
@@ -97,7 +95,7 @@ def test_exit_codes(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_end_the_search_and_leave_their_tickets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_CRASHES_ALLOWED", 2)
+    monkeypatch.setattr(supervise_module, "_CRASHES_ALLOWED", 2)
     study = open_toy(tmp_path, 3)
     workers = toy_engine(tmp_path, 3, {})
     workers.spec = replace(workers.spec, objective="toy_study:no_such_objective")
@@ -105,42 +103,7 @@ def test_workers_that_cannot_start_end_the_search_and_leave_their_tickets(
     assert summary(study.get_trials()) == {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "waiting": 3}
 
 
-# workers that die
-
-
-def test_workers_killed_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
-    draw = random.Random(3)
-    study = open_toy(tmp_path, 14)
-    workers = toy_engine(tmp_path, 14, {"epochs": 3, "epoch_seconds": 0.03})
-    killed: list[int] = []
-
-    def kill_one(trials: Sequence[FrozenTrial]) -> None:
-        started = sum(trial.state != TrialState.WAITING for trial in trials)
-        if len(killed) < 6 and started > 2 * len(killed) and workers.running():
-            time.sleep(draw.random() * 0.1)
-            pid = _pid(workers, draw.choice(list(workers._processes)))
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                return
-            killed.append(pid)
-
-    assert supervise(study, workers, 2, on_tick=kill_one, poll_seconds=0.05) == "complete"
-    assert len(killed) == 6
-    roots = attempts(tmp_path)
-    assert len(roots) == 14
-    for root, each in roots.items():
-        *lost, last = each
-        assert len(lost) <= 1
-        assert all(trial.state == TrialState.FAIL for trial in lost)
-        assert all(trial.user_attrs["failure"] == "its worker died" for trial in lost)
-        if last.state == TrialState.FAIL:
-            assert last.user_attrs["failure"] == "its worker died twice"
-        else:
-            assert (last.state, last.value) == (TrialState.COMPLETE, root)
-    assert sum(len(each) > 1 for each in roots.values()) >= 2  # kills in mid-trial, not only between trials
-    ends = Counter(line["root"] for line in journal(tmp_path) if line["event"] == "end")
-    assert set(ends) >= {root for root, each in roots.items() if each[-1].state == TrialState.COMPLETE}
+# workers that die; killed at random moments they are in test_kills.py
 
 
 def test_a_dead_worker_is_replaced_while_the_other_goes_on(tmp_path: Path) -> None:

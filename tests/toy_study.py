@@ -19,7 +19,8 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.engine import Ending, LocalEngine, supervise
+from experiments.engine import LocalEngine
+from experiments.supervise import Ending, supervise
 from experiments.worker import WorkerSpec
 from fusion.component import Choice, Float
 from search.space import Candidate, Space
@@ -27,12 +28,14 @@ from search.storage import sqlite_url
 from search.study import StudySpec, create_or_resume, issue_tickets, open_study
 from search.trial import Interrupted, Objective, TrialHandle
 
+_LOST: list[int] = []  # the trials that lost the GPU context of this process, which every later one notices
 SPACE = Space({"codes": {"bag": {}}}, {"late": {}}, Choice(16, 32), {"lr": Float(1e-4, 1e-2, True)})
 
 
 def study_spec(folder: Path, trials: int | None) -> StudySpec:
     """Return the specification of the toy study in a folder."""
-    url = sqlite_url(folder / "study.db")
+    elsewhere = folder / "storage"  # holds the address of a server
+    url = elsewhere.read_text(encoding="utf-8") if elsewhere.exists() else sqlite_url(folder / "study.db")
     return StudySpec("toy", url, "maximize", seed=5, sampler="random", pruner="none", trials=trials)
 
 
@@ -51,7 +54,8 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
     """Return an objective that does as the settings say.
 
     epochs: how many (1); epoch_seconds: how long each takes (0); poison: roots that kill their worker; broken: roots
-    that raise; hold: stay in the last epoch while this file exists; stubborn: do not listen meanwhile;
+    that raise; asserts: roots whose first attempts (so many of each) lose the process's GPU context; hang: roots that
+    never ask whether to stop; hold: stay in the last epoch while this file exists; stubborn: do not listen meanwhile;
     farewell_seconds: how long it takes to end when asked to (0).
     """
     folder = Path(settings["folder"])
@@ -65,6 +69,12 @@ def make_objective(settings: Mapping[str, Any]) -> Objective:
             os.kill(os.getpid(), signal.SIGKILL)
         if trial.root in settings.get("broken", ()):
             raise ValueError("no such luck\nwith details")
+        if trial.attempt < settings.get("asserts", {}).get(str(trial.root), 0):
+            _LOST.append(trial.root)
+        if _LOST:
+            raise RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later")
+        while trial.root in settings.get("hang", ()):
+            time.sleep(0.01)
         for epoch in range(start, int(settings.get("epochs", 1))):
             _wait(settings, trial, last=epoch + 1 == settings.get("epochs", 1))
             partial = checkpoint.with_suffix(f".{os.getpid()}")

@@ -17,7 +17,7 @@ from experiments.tracking.runs import Connection, Point, find_runs, flatten, log
 STUDY_KEY, TRIAL_KEY, KIND = "ehrfusion.study_key", "ehrfusion.trial_key", "ehrfusion.kind"
 NUMBER, DESCRIBED, FINAL = "ehrfusion.trial", "ehrfusion.described", "ehrfusion.final"
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-FINALS = ("seconds", "parameters", "peak_memory_mb", "best_epoch")
+FINALS = ("seconds", "parameters", "peak_memory_mb", "patients_at_once", "best_epoch")
 NOTES = ("seed", "root", "attempt", "worker")
 ENDINGS = {"FAIL": "failure", "PRUNED": "pruned_by"}
 TEST_NAMES = ("test", "held_out", "heldout")

@@ -33,6 +33,10 @@ METRICS_A_BATCH, OTHERS_A_BATCH = 500, 90
 SKIPPED = "ehrfusion.skipped_metrics"
 
 
+class TrackerAway(UsageError):
+    """A tracking server does not answer; it may come back."""
+
+
 class Point(NamedTuple):
     """One value of a metric at a step; the time is milliseconds since 1970."""
 
@@ -80,7 +84,7 @@ def connect(uri: str | None, runs: Path, experiment: str = "ehrfusion") -> Conne
     if not known_scheme(where):
         raise UsageError(f"tracking: expected an address like http://host:5000 or sqlite:///file.db; got '{where}'")
     if reason := unreachable(where):
-        raise _no_answer(where, reason)
+        raise TrackerAway(_no_answer(where, reason))
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with patience(seconds=5, retries=0), _alone(sqlite_path(where)):
@@ -89,7 +93,7 @@ def connect(uri: str | None, runs: Path, experiment: str = "ehrfusion") -> Conne
     except UsageError:
         raise
     except Exception as error:  # SQLAlchemy, requests and MLflow each raise their own kinds
-        raise _no_answer(where, first_line(error)) from None
+        raise (TrackerAway if is_server(where) else UsageError)(_no_answer(where, first_line(error))) from None
 
 
 def probe(uri: str) -> str:
@@ -250,8 +254,8 @@ def _alone(database: Path | None) -> Iterator[None]:
         yield
 
 
-def _no_answer(uri: str, reason: str) -> UsageError:
-    return UsageError(
+def _no_answer(uri: str, reason: str) -> str:
+    return (
         f"the MLflow tracker {redacted(uri)} does not answer ({reason}); start it, set tracking.uri or"
         " MLFLOW_TRACKING_URI, or switch it off with tracking.enabled=false"
     )
