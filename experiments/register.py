@@ -104,9 +104,8 @@ def register_study(
     a second fold too, in which other training patients are tuned on, and both folds count alike: the search chose on
     the first. Only the winner sees the held-out split, once, and the look is written down in `held_out.jsonl`.
 
-    Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered. Unless `audit`
-    is off, which the model card says, a leakage audit must pass first.
-
+    Another rule than `best` names one trial (see `search.objectives.picked`), and that one is registered. A leakage
+    audit must pass first, unless `audit` is off, which the card says.
     Raises:
         UsageError: the study has no finished trial, the rule leaves none, the audit fails, every run failed, or the
             registry does not answer.
