@@ -118,7 +118,6 @@ def test_wrong_command_is_one_line(arguments: list[str], text: str, capsys: pyte
         ({"search": {"trials": 2, "seconds": 5}}, "exactly one of 'trials', 'epochs', 'seconds' and 'flops'"),
         ({"search": {"trials": 2, "storage": "postgresql://ann:secret@127.0.0.1:1/x"}}, "does not answer"),
         ({"search": {"trials": 2, "storage": "sqlite:///nowhere/study.db"}}, "nowhere does not exist"),
-        ({"tracking": {"uri": "http://ann:secret@127.0.0.1:1"}}, "127.0.0.1:1"),
     ],
     ids=str,
 )

@@ -15,7 +15,8 @@ from experiments.config import StudyConfig, parse_config
 from experiments.costs import check_objectives, higher_is_better
 from experiments.metrics import METRICS
 from experiments.objective import make_judge
-from experiments.searching import run_search, study_status
+from experiments.searching import run_search
+from experiments.status import study_status
 from experiments.studies import finalists, load_study, preparations_of, study_space
 from experiments.subgroups import subgroups
 from experiments.workspace import open_store

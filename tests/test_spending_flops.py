@@ -16,7 +16,8 @@ from toy_trials import begin, run, spec  # noqa: F401 - a fixture
 from experiments.costs import count_flops, training_flops
 from experiments.data.store import Store
 from experiments.live import LiveView
-from experiments.searching import run_search, study_status
+from experiments.searching import run_search
+from experiments.status import study_status
 from experiments.studies import load_study
 from experiments.study_report import _budget
 from experiments.work import flops_of

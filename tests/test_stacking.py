@@ -14,7 +14,7 @@ from toy_stack import Stacker, stack_engine
 from toy_study import attempts, check_complete, journal, open_toy
 from toy_trials import begin, run, spec  # noqa: F401 - a fixture
 
-from experiments.engine import supervise
+from experiments.supervise import supervise
 from search.attempts import fail_lost
 from search.pruning import root_of
 from search.study import StudySpec, open_study

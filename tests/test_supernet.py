@@ -15,6 +15,8 @@ from experiments.studies import finalists, load_study, study_space
 from experiments.supernet import Found, SupernetSearch
 from experiments.workspace import open_store
 from fusion import UsageError
+from fusion.autofm import VECTORS
+from fusion.autofm.genes import canonical
 
 GENES = {"codes_1": "ffn", "node1": ["sum", "mlp"]}
 
@@ -59,7 +61,7 @@ def test_what_it_finds_are_the_studys_first_trials(small_folder: Path, tmp_path:
     for trial, wanted in zip(trials, about["architectures"], strict=False):
         assert trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         got = trial.user_attrs["architecture"]
-        assert got["fusion"]["genes"] == wanted["fusion"]["genes"]
+        assert got["fusion"]["genes"] == canonical(wanted["fusion"]["genes"], list(got["encoders"]), VECTORS)
         assert (got["fusion"]["dropout"], got["dim"]) == (0.2, 8)
         assert set(got["encoders"]) == {"codes", "notes"}
         assert got["fusion"]["genes"]["codes_1"] == "ffn", "what the user pinned stays"
