@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from experiments.progress import progress_bar
 from experiments.slots import slot_environment, visible_gpus
+from experiments.worker import when_gone
 from search.failures import failure_text
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ def _round(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.train"])
     broken: list[int] = []
-    given = (visible_gpus(), context.Value("i", 0))
+    given = (visible_gpus(), context.Value("i", 0), os.getpid())
     with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_settle, initargs=given) as pool:
         futures: dict[Future[T], int] = {pool.submit(function, settings[index]): index for index in indices}
         for future in as_completed(futures):
@@ -76,8 +77,12 @@ def _round(
     return sorted(broken)
 
 
-def _settle(gpus: Sequence[str], settled: Any) -> None:
-    """Give a new process its GPU, in turns with the others of its pool, or else one torch thread."""
+def _settle(gpus: Sequence[str], settled: Any, driver: int) -> None:
+    """Give a new process its GPU, in turns with the others of its pool, or else one torch thread.
+
+    It ends with its driver: a pool whose driver is killed would wait for jobs for ever.
+    """
+    when_gone(driver, lambda: os._exit(1))
     with settled.get_lock():
         slot = settled.value
         settled.value += 1

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,7 +56,7 @@ def work(text: str, nonce: str, signals: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, lambda *_: asked.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
-    threading.Thread(target=_watch_driver, args=(spec.driver, asked), daemon=True).start()
+    when_gone(spec.driver, asked.set)
     _limit_threads()
     from search.failures import Poisoned
     from search.study import StudySpec, open_study, worker_loop
@@ -89,13 +90,17 @@ def _limit_threads() -> None:
         torch.set_num_threads(1)
 
 
-def _watch_driver(driver: int, asked: threading.Event) -> None:
-    """Hand back and end when the driver is gone, so that no worker outlives it."""
-    with suppress(psutil.NoSuchProcess):
-        watched = psutil.Process(driver)
-        while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(1.0)
-    asked.set()
+def when_gone(driver: int, act: Callable[[], object]) -> None:
+    """Act when another process is gone, from a thread of its own, so that no worker outlives its driver."""
+
+    def watch() -> None:
+        with suppress(psutil.NoSuchProcess):
+            watched = psutil.Process(driver)
+            while watched.is_running() and watched.status() != psutil.STATUS_ZOMBIE:
+                time.sleep(1.0)
+        act()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _log_to(path: Path) -> None:

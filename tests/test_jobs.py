@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from experiments.jobs import JobFailure, run_jobs
@@ -40,3 +44,24 @@ def test_processes_take_the_gpus_in_turns(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("workers", [1])
 def test_nothing_to_do(workers: int) -> None:
     assert run_jobs(job, [], workers, "nothing", progress=False) == []
+
+
+def sleepy(settings: dict[str, Any]) -> None:
+    Path(settings["pids"], str(os.getpid())).touch()
+    time.sleep(120)
+
+
+def test_processes_end_with_a_driver_that_is_killed(tmp_path: Path) -> None:
+    """1 kill: both processes of the pool are gone soon after."""
+    text = f"from test_jobs import *; run_jobs(sleepy, [{{'pids': {str(tmp_path)!r}}}] * 2, 2, 'sleep', progress=False)"
+    driver = subprocess.Popen([sys.executable, "-c", text], cwd=Path(__file__).parent)
+    deadline = time.monotonic() + 60
+    while len(pids := [int(each.name) for each in tmp_path.iterdir()]) < 2:
+        assert driver.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+    while any(map(psutil.pid_exists, pids)):
+        assert time.monotonic() < deadline, "they outlive their driver"
+        time.sleep(0.1)
