@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +59,13 @@ def study(recipe: str, folder: Path, seconds: float, patients: int) -> StudyConf
 def run_at_once(config: StudyConfig, count: int, repeats: int, arguments: Sequence[str]) -> None:
     """Run the searches of a race in processes of their own, `count` at a time; the race then finds them done."""
     open_store(config).prepare(preparations_of(study_space(config), config))
-    waiting = [f"{method}-{repeat}" for method, repeat in race_studies(config, METHODS, repeats)]
-    running: list[subprocess.Popen[bytes]] = []
-    while waiting or running:
-        while waiting and len(running) < count:
-            running.append(subprocess.Popen([sys.executable, __file__, *arguments, "--only", waiting.pop(0)]))
-        running[0].wait()
-        running = [each for each in running if each.poll() is None]
+
+    def run(plan: tuple[str, int]) -> None:
+        command = [sys.executable, __file__, *arguments, "--only", f"{plan[0]}-{plan[1]}"]
+        subprocess.run(command, check=True)
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(run, race_studies(config, METHODS, repeats)))  # a list, so that a failure is raised
 
 
 def main() -> None:

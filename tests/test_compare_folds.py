@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_comparison import BINARY, KINDS, noisy, patients
+from toy_comparison import BINARY, KINDS, noisy, patients, tiny_config
 
 from experiments import comparing
 from experiments.comparing import compare_config
 from experiments.comparison import Comparison, compare_predictions
-from experiments.config import Config, parse_config
+from experiments.config import Config
 from experiments.jobs import JobFailure
 from experiments.metrics import METRICS
 from experiments.statistics.across_folds import corrected_t
@@ -137,18 +137,9 @@ def test_tables_and_page_show_folds() -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """An experiment of three modalities on a few synthetic patients, dealt into three folds."""
+    encoders = {"codes": "bag", "notes": "bag", "graph": "ancestors"}
     folder = tmp_path_factory.mktemp("folds")
-    return parse_config(
-        {
-            "name": "tiny",
-            "runs": str(folder / "runs"),
-            "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
-            "training": {"epochs": 1},
-            "compare": {"seeds": 2, "folds": 3, "resamples": 100, "fusions": ["early"], "primary": "auprc"},
-            "tracking": {"enabled": False},
-            "model": {"encoders": {"codes": "bag", "notes": "bag", "graph": "ancestors"}, "fusion": "early", "dim": 8},
-        }
-    )
+    return tiny_config(folder, encoders, "early", folds=3, fusions=["early"], primary="auprc")
 
 
 def here(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from toy_comparison import BINARY, noisy, patients, planted
+from toy_comparison import BINARY, noisy, patients, planted, tiny_config
 
 from experiments import comparing
 from experiments import contenders as contending
@@ -111,18 +111,8 @@ def test_a_modality_the_best_trial_left_out_has_the_encoder_of_the_best_that_use
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
     """An experiment on a few synthetic patients with the fastest encoders."""
-    folder = tmp_path_factory.mktemp("compare")
-    return parse_config(
-        {
-            "name": "tiny",
-            "runs": str(folder / "runs"),
-            "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
-            "training": {"epochs": 1},
-            "compare": {"seeds": 2, "resamples": 100, "fusions": ["early", "late", "gated"]},
-            "tracking": {"enabled": False},
-            "model": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": "late", "dim": 8},
-        }
-    )
+    encoders, fusions = {"codes": "bag", "notes": "bag"}, ["early", "late", "gated"]
+    return tiny_config(tmp_path_factory.mktemp("compare"), encoders, "late", fusions=fusions)
 
 
 def here(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:

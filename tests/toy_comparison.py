@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from experiments.comparison import Comparison, compare_predictions
+from experiments.config import Config, parse_config
 from fusion import Task
 
 Floats = NDArray[np.float64]
@@ -27,6 +29,21 @@ def noisy(hidden: Floats, noise: float, seeds: Sequence[int] = (0, 1, 2)) -> lis
     """Return one prediction a seed: the risk, seen through noise."""
     draws = [np.random.default_rng([9, seed]).normal(size=len(hidden)) for seed in seeds]
     return [1 / (1 + np.exp(-(hidden + noise * draw))) for draw in draws]
+
+
+def tiny_config(folder: Path, encoders: Mapping[str, str], fusion: str, **compare: Any) -> Config:
+    """Return an experiment of one epoch on a few synthetic patients."""
+    return parse_config(
+        {
+            "name": "tiny",
+            "runs": str(folder / "runs"),
+            "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
+            "training": {"epochs": 1},
+            "compare": {"seeds": 2, "resamples": 100, **compare},
+            "tracking": {"enabled": False},
+            "model": {"encoders": dict(encoders), "fusion": fusion, "dim": 8},
+        }
+    )
 
 
 def planted(resamples: int = 300, **options: Any) -> Comparison:

@@ -7,8 +7,8 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import rankdata
 from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
 
 from experiments.audit.evidence import Evidence, some
 from experiments.audit.finding import Finding, Outcome, Skipped
@@ -40,8 +40,8 @@ def shuffled(evidence: Evidence) -> Outcome:
     labels = rng.integers(0, 2, (people.max() + 1, _SHUFFLES))[people]
     features = _scaled(counts)
     fitted = Ridge(1.0, solver="lsqr", max_iter=200, tol=1e-3).fit(features[train], labels[train])
-    scores = [_auroc(labels[test, i], each) for i, each in enumerate(fitted.predict(features[test]).T)]
-    scores = [each for each in scores if np.isfinite(each)]
+    asked = zip(labels[test].T, fitted.predict(features[test]).T, strict=True)
+    scores = [roc_auc_score(label, score) for label, score in asked if 0 < label.sum() < len(label)]
     mean = float(np.mean(scores))
     # half of the people have either label; rows of one person count once
     bound = 0.5 + _ERRORS * np.sqrt((count + 1) / (12 * (count / 2) ** 2) / len(scores))
@@ -69,11 +69,3 @@ def _scaled(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     from sklearn.feature_extraction.text import TfidfTransformer
 
     return TfidfTransformer(sublinear_tf=True).fit_transform(counts)
-
-
-def _auroc(label: NDArray[np.int64], score: NDArray[np.float64]) -> float:
-    many = int(label.sum())
-    few = len(label) - many
-    if not many or not few:
-        return float("nan")
-    return float((rankdata(score)[label == 1].sum() - many * (many + 1) / 2) / (many * few))
