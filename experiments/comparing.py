@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.audit.gate import NOT_RUN, gate
+from experiments.coalitions import MOST, coalition_predictions
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
 from experiments.config import Config, TrainingConfig, parse_config
@@ -25,10 +26,11 @@ from experiments.held_out import held_out_rows, with_predictions
 from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import primary_metric
 from experiments.planning import about_comparison, power_line, registered_primary
+from experiments.sections import Findings, sections
 from experiments.slots import default_workers
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
-from experiments.train import NotFinite, selection_metric
+from experiments.train import Fit, NotFinite, selection_metric
 from experiments.whole import whole_file
 from experiments.work import Work, with_equal_work
 from experiments.workspace import code_fingerprint, open_store
@@ -107,7 +109,8 @@ def compare_config(
         equivalence=config.compare.equivalence,
         about=about | ({"work": _work(works)} if works else {}),
     )
-    write_comparison(config, comparison, held_out, folder)
+    parts = sections(Findings(config, stores, held_out, comparison))
+    write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder
 
 
@@ -172,17 +175,27 @@ def _train(
     if contender["control"] is not None:
         for seed in seeds:
             control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed)
-            found = {"predictions": control.predictions, "trees": control.trees}
-            yield {**found, "tuning": control.score, "seconds": control.seconds}
+            found = {"predictions": control.predictions, "tuning_predictions": control.tuning}
+            yield {**found, "trees": control.trees, "tuning": control.score, "seconds": control.seconds}
         return
     architecture = Architecture.from_dict(contender["architecture"])
     for fit in train_seeds(architecture, store, training, seeds, preprocess=config.data.preprocess):
         if isinstance(fit, NotFinite):
             yield fit
             continue
-        predictions = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("held_out"))
         numbers = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
-        yield {"predictions": predictions, **numbers}
+        yield {**_predicted(fit, store), **numbers}
+
+
+def _predicted(fit: Fit, store: Store) -> dict[str, Any]:
+    """Return what a model predicts; of several modalities, from every set of them too."""
+    rows = store.cohort.rows("held_out")
+    tuning = predict_rows(fit.model, fit.preparations, store, store.cohort.rows("tuning"))
+    if not 1 < len(fit.preparations) <= MOST:
+        return {"predictions": predict_rows(fit.model, fit.preparations, store, rows), "tuning_predictions": tuning}
+    sets = coalition_predictions(fit.model, fit.preparations, store, rows)
+    names = np.array(list(fit.preparations))
+    return {"predictions": sets[-1], "tuning_predictions": tuning, "coalitions": sets, "modalities": names}
 
 
 def _together(contender: Mapping[str, Any], seeds: Sequence[int]) -> list[list[int]]:

@@ -118,7 +118,7 @@ class Comparison:
     def to_csv(self) -> str:
         """Return the rows as CSV; what is not defined is empty, and the footnotes say why."""
         heads = ["strategy", "kind", "metric", "value", "low", "high", "seed_sd", "seeds"]
-        return _csv(
+        return to_csv(
             heads,
             [
                 [row.strategy, row.kind, row.metric, row.value, row.low, row.high, row.seed_sd, len(row.seeds)]
@@ -137,7 +137,7 @@ class Comparison:
             row += [each.p_fdr, each.p_delong]
             row += [over.low, over.high, over.p, over.p_flips] if over is not None else [""] * 4
             rows.append([*row, *(likely if likely is not None else [""] * 3)])
-        return _csv(heads, rows)
+        return to_csv(heads, rows)
 
     def to_json(self) -> str:
         """Return everything as JSON."""
@@ -261,7 +261,7 @@ def _with_interval(row: Row) -> str:
     return f"{row.value:.3f} ({row.low:.3f} to {row.high:.3f})" if math.isfinite(row.value) else "not defined"
 
 
-def _csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def to_csv(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Return lines of CSV; numbers have six significant digits, and what is not defined is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -10,19 +10,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from experiments.comparison import Comparison
+from experiments.comparison import Comparison, to_csv
 from experiments.config import Config, ExperimentConfig
 from experiments.held_out import HeldOut
 from experiments.plots import forest_png
 from experiments.rank_diagram import rank_diagram_png
 from experiments.report import comparison_html
+from experiments.section import Section
 from experiments.whole import whole_file
 
 if TYPE_CHECKING:
     from experiments.tracking.runs import Connection
 
 
-def write_comparison(config: Config, comparison: Comparison, held_out: HeldOut, folder: Path) -> None:
+def write_comparison(
+    config: Config, comparison: Comparison, held_out: HeldOut, folder: Path, parts: Sequence[Section] = ()
+) -> None:
     """Write everything, and log all but the predictions."""
     folder.mkdir(parents=True, exist_ok=True)
     picture = forest_png(comparison)
@@ -31,10 +34,13 @@ def write_comparison(config: Config, comparison: Comparison, held_out: HeldOut, 
         "differences.csv": comparison.differences_csv().encode(),
         "comparison.json": comparison.to_json().encode(),
         "comparison.png": picture,
-        "comparison.html": comparison_html(comparison, picture).encode(),
+        "comparison.html": comparison_html(comparison, picture, parts).encode(),
     }
     if comparison.ranks is not None:
         contents["ranks.png"] = rank_diagram_png(comparison.ranks)
+    for part in parts:
+        contents |= {f"{name}.csv": to_csv(each.heads, each.rows).encode() for name, each in part.tables.items()}
+        contents |= {f"{name}.png": each.png for name, each in part.pictures.items()}
     for name, content in (contents | {"predictions.npz": _predictions(held_out)}).items():
         with whole_file(folder / name) as temporary:
             temporary.write_bytes(content)

@@ -23,13 +23,14 @@ _TREES = 150
 
 @dataclass(frozen=True)
 class ControlFit:
-    """What a control predicts for the held-out split, and what it scored on the tuning split.
+    """What a control predicts for the held-out split and the tuning split, and what it scored on the latter.
 
     Shape:
-        predictions (N, K) probabilities, or values in the target's unit.
+        predictions and tuning (N, K) probabilities, or values in the target's unit.
     """
 
     predictions: NDArray[np.float32]
+    tuning: NDArray[np.float32]
     score: float
     trees: int
     seconds: float
@@ -62,7 +63,7 @@ def boosted_counts(store: Store, metric: Metric, seed: int) -> ControlFit:
     best = int(np.argmin([_loss(store.task, truth, each) for each in tuning]))
     found = staged("held_out")[best].astype(np.float32)
     score = metric(truth, squeeze_outputs(store.task, tuning[best]))
-    return ControlFit(found, float(score), best + 1, time.monotonic() - started)
+    return ControlFit(found, tuning[best].astype(np.float32), float(score), best + 1, time.monotonic() - started)
 
 
 CONTROLS: Mapping[str, Callable[[Store, Metric, int], ControlFit]] = {"boosted_counts": boosted_counts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ Array = NDArray[Any]
 class HeldOut:
     """Rows, the fold that held each out, and predictions of strategies, one a seed; warnings say what is not there.
 
+    `tuning` are the rows that chose the epochs of each fold, `files` what each run of a strategy left, by seed and
+    fold: arrays named `predictions`, `tuning_predictions` and, of a network of several modalities, `coalitions`.
+
     Shape:
         rows, subject_ids and fold (N,) int64; target (N,) or (N, K); predictions (N,) or (N, K) each.
     """
@@ -32,6 +35,20 @@ class HeldOut:
     target: Array
     predictions: Mapping[str, Sequence[Array]]
     warnings: tuple[str, ...] = ()
+    tuning: tuple[NDArray[np.int64], ...] = ()
+    files: Mapping[str, Sequence[Sequence[Path]]] = field(default_factory=dict)
+
+    def arrays(self, strategy: str, name: str) -> list[list[Array]] | None:
+        """Return an array of every run by seed and fold; None where the strategy's runs have no such array."""
+        found: list[list[Array]] = []
+        for folds in self.files[strategy]:
+            found.append([])
+            for path in folds:
+                with np.load(path) as file:
+                    if name not in file:
+                        return None
+                    found[-1].append(file[name])
+        return found
 
 
 def held_out_rows(stores: Sequence[Store]) -> HeldOut:
@@ -45,7 +62,8 @@ def held_out_rows(stores: Sequence[Store]) -> HeldOut:
     order = np.argsort(rows, kind="stable")
     fold = np.repeat(np.arange(len(by_fold)), [len(each) for each in by_fold])[order]
     rows, cohort = rows[order], stores[0].cohort
-    return HeldOut(rows, cohort.subject_ids[rows], fold, cohort.targets[rows], {})
+    tuning = tuple(store.cohort.rows("tuning") for store in stores)
+    return HeldOut(rows, cohort.subject_ids[rows], fold, cohort.targets[rows], {}, tuning=tuning)
 
 
 def with_predictions(
@@ -62,6 +80,7 @@ def with_predictions(
         UsageError: no strategy has a whole seed.
     """
     predictions: dict[str, list[Array]] = {}
+    files: dict[str, list[list[Path]]] = {}
     warnings = []
     for name, seeds in found.items():
         runs = [each for folds in seeds for each in folds]
@@ -69,17 +88,16 @@ def with_predictions(
         if failures:
             warnings.append(f"{name}: {len(failures)} of {len(runs)} runs failed ({failures[0]})")
         whole = [[Path(each) for each in folds if isinstance(each, str)] for folds in seeds]
-        pooled = [
-            _pooled(tested, store, files) for files, folds in zip(whole, seeds, strict=True) if len(files) == len(folds)
-        ]
-        finite = [each for each in pooled if np.isfinite(each).all()]
+        whole = [paths for paths, folds in zip(whole, seeds, strict=True) if len(paths) == len(folds)]
+        pooled = [_pooled(tested, store, paths) for paths in whole]
+        finite = [i for i, each in enumerate(pooled) if np.isfinite(each).all()]
         if len(finite) < len(pooled):
             warnings.append(f"{name}: predictions of {len(pooled) - len(finite)} seeds are not finite and left out")
         if finite:
-            predictions[name] = finite
+            predictions[name], files[name] = [pooled[i] for i in finite], [whole[i] for i in finite]
     if not predictions:
         raise UsageError(f"every run of the comparison failed: {warnings[-1]}")
-    return HeldOut(tested.rows, tested.subject_ids, tested.fold, tested.target, predictions, tuple(warnings))
+    return replace(tested, predictions=predictions, warnings=tuple(warnings), files=files)
 
 
 def _pooled(tested: HeldOut, store: Store, files: Sequence[Path]) -> Array:

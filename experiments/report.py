@@ -15,6 +15,7 @@ from experiments.rank_diagram import rank_diagram_png
 if TYPE_CHECKING:
     from experiments.comparison import Comparison, Row
     from experiments.differences import AcrossFolds, Difference
+    from experiments.section import Section
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1d2330; --soft: #5b6472; --line: #d9dee6; --paper: #ffffff;
@@ -43,8 +44,8 @@ code { background: var(--box); padding: .1rem .3rem; border-radius: 3px; overflo
 """
 
 
-def comparison_html(comparison: Comparison, picture: bytes) -> str:
-    """Return the page of a comparison."""
+def comparison_html(comparison: Comparison, picture: bytes, sections: Sequence[Section] = ()) -> str:
+    """Return the page of a comparison; sections stand between what was found and how it was done."""
     about = comparison.about
     events = f", {about['events']} events" if "events" in about else ""
     folds = f"{about['folds']} folds x " if "folds" in about else ""
@@ -76,6 +77,7 @@ def comparison_html(comparison: Comparison, picture: bytes) -> str:
         table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
         *_across_folds(comparison),
         *_uncertainty(comparison),
+        *(part for each in sections for part in _section(each)),
         *([f"<h2>Notes</h2><ul>{_items(comparison.footnotes)}</ul>"] if comparison.footnotes else []),
         "<h2>How it was done</h2>",
         "<p>Every strategy has the same encoders, patients, splits, seeds and budget; a control has no encoders and "
@@ -153,6 +155,23 @@ def _uncertainty(comparison: Comparison) -> list[str]:
         "holds all three.</p>",
         table(["strategy", "patients", "seeds", "both", "standard error"], rows),
     ]
+
+
+def _section(section: Section) -> list[str]:
+    """Return a section: its words, its pictures, then its tables."""
+    parts = [f"<h2>{_text(section.title)}</h2>", *(f"<p>{_text(words)}</p>" for words in section.words)]
+    parts += [image(*picture) for picture in section.pictures.values()]
+    for each in section.tables.values():
+        parts.append(table(each.heads, [[_cell(value) for value in row] for row in each.rows]))
+        parts += [f"<p>{_text(each.note)}</p>"] if each.note else []
+    return parts
+
+
+def _cell(value: Any) -> str:
+    """Return a cell: three decimals of a number that is not whole."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if math.isfinite(value) else "not defined"
 
 
 def _items(notes: Sequence[str]) -> str:

@@ -1,0 +1,35 @@
+"""What a comparison's report says beyond metrics and differences; a part is a function in `SECTIONS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from experiments.comparison import Comparison
+from experiments.config import Config
+from experiments.data.store import Store
+from experiments.held_out import HeldOut
+from experiments.section import Section
+
+
+class Findings(NamedTuple):
+    """What a part is made from: the comparison, and the predictions behind it.
+
+    Args:
+        stores: one a fold; all of the same patients.
+    """
+
+    config: Config
+    stores: Sequence[Store]
+    held_out: HeldOut
+    comparison: Comparison
+
+
+SECTIONS: tuple[Callable[[Findings], Section | None], ...] = ()
+"""In the order of the report; a part that these patients or models cannot answer returns None."""
+
+
+def sections(findings: Findings) -> list[Section]:
+    """Return every part that can be answered."""
+    found = (make(findings) for make in SECTIONS)
+    return [each for each in found if each is not None]
