@@ -111,7 +111,7 @@ class Comparison:
             return "difference not defined"
         sign = 1 if pair.first == first.strategy else -1
         low, high = sorted((sign * pair.low, sign * pair.high))
-        text = f"difference {sign * pair.value:+.3f} ({low:+.3f} to {high:+.3f}, Holm p {pair.p_holm:.3f})"
+        text = f"difference {sign * pair.value:+.3f} ({low:+.3f} to {high:+.3f}, p {pair.p_all:.3f} over all pairs)"
         text += "" if pair.shown else ": no difference shown"
         return text + (f" ({_over_folds(pair.across)})" if pair.across is not None else "")
 
@@ -128,13 +128,13 @@ class Comparison:
 
     def differences_csv(self) -> str:
         """Return the differences as CSV; columns on folds are empty where there is one."""
-        heads = ["first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_fdr", "p_delong"]
+        heads = ["first", "second", "metric", "difference", "low", "high", "p", "p_holm", "p_all", "p_fdr", "p_delong"]
         heads += ["folds_low", "folds_high", "folds_p", "folds_p_flips", "lower", "equal", "higher"]
         rows: list[list[Any]] = []
         for each in self.differences:
             over, likely = each.across, each.across.practical if each.across is not None else None
             row = [each.first, each.second, each.metric, each.value, each.low, each.high, each.p, each.p_holm]
-            row += [each.p_fdr, each.p_delong]
+            row += [each.p_all, each.p_fdr, each.p_delong]
             row += [over.low, over.high, over.p, over.p_flips] if over is not None else [""] * 4
             rows.append([*row, *(likely if likely is not None else [""] * 3)])
         return to_csv(heads, rows)
@@ -170,7 +170,8 @@ def compare_predictions(
     In every resample a metric is averaged over a strategy's seeds (and folds, each evaluated by itself, because models
     of other folds need not be calibrated alike), so the interval is about patients; the spread over seeds is reported
     apart. Differences are those of the best strategy to each other one, and of the best fusion to the best single
-    modality, corrected together by Holm's method. With two folds or more they are tested across folds too.
+    modality; p values are adjusted for all pairs of strategies, because who leads is seen first. With two folds or more
+    differences are tested across folds too.
 
     Args:
         task: what is predicted.

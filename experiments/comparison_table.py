@@ -25,10 +25,10 @@ def comparison_table(comparison: Comparison) -> Group:
         cells = {row.metric: row for row in comparison.rows if row.strategy == ranked.strategy}
         label = ranked.label if ranked.kind == "fusion" else f"[dim]{ranked.label}[/dim]"
         table.add_row(label, *(_in_two_lines(cells[name]) if name in cells else "" for name in names))
-    gaps = Table("first", "second", f"difference in {metric_name(comparison.metric)}", "p", "p (Holm)")
+    gaps = Table("first", "second", f"difference in {metric_name(comparison.metric)}", "p", "p (all pairs)")
     for each in comparison.differences:
         span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})" if math.isfinite(each.value) else UNDEFINED
-        gaps.add_row(each.first, each.second, span, in_print(each.p), in_print(each.p_holm))
+        gaps.add_row(each.first, each.second, span, in_print(each.p), in_print(each.p_all))
     notes = [comparison.verdict(), *comparison.about.get("warnings", ()), *comparison.footnotes]
     folds = [_across(comparison)] if any(each.across is not None for each in comparison.differences) else []
     return Group(table, gaps, *folds, *(Text(note) for note in notes))

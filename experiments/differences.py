@@ -14,7 +14,7 @@ from experiments.scoring import Score, Tested
 from experiments.statistics.across_folds import corrected_t, sign_flips
 from experiments.statistics.delong import delong, mean_areas
 from experiments.statistics.intervals import Interval, two_sided_p
-from experiments.statistics.multiple import benjamini_hochberg, holm
+from experiments.statistics.multiple import benjamini_hochberg, holm, over_all_pairs
 from experiments.statistics.signed_rank import Practical, signed_rank
 
 Array = NDArray[Any]
@@ -43,8 +43,9 @@ class AcrossFolds:
 class Difference:
     """The first strategy's metric minus the second's, on the same resampled patients.
 
-    `p` is the bootstrap's; `p_holm` and `p_fdr` are adjusted for all differences of the comparison; `p_delong` is for
-    an AUROC only; `across` is there with two folds or more.
+    `p` is the bootstrap's; `p_holm` and `p_fdr` are adjusted for all differences in the table, `p_all` for all pairs of
+    strategies, because who leads was seen first; `p_delong` is for an AUROC only; `across` is there with two folds or
+    more.
     """
 
     first: str
@@ -55,14 +56,15 @@ class Difference:
     high: float
     p: float
     p_holm: float
+    p_all: float
     p_fdr: float = _UNDEFINED
     p_delong: float = _UNDEFINED
     across: AcrossFolds | None = None
 
     @property
     def shown(self) -> bool:
-        """Whether neither the interval nor the adjusted p value doubts it."""
-        return (self.low > 0 or self.high < 0) and self.p_holm < 0.05
+        """Whether neither the interval nor the p value adjusted for all pairs doubts it."""
+        return (self.low > 0 or self.high < 0) and self.p_all < 0.05
 
 
 def pairs(values: Mapping[str, float], kinds: Mapping[str, str], *, higher_is_better: bool) -> list[tuple[str, str]]:
@@ -99,6 +101,10 @@ def differences(
     """
     if equivalence is None and metric.name not in _UNBOUNDED:
         equivalence = EQUIVALENCE
+    place = {name: i for i, name in enumerate(scores)}
+    p_all = over_all_pairs(
+        np.array([each.value for each in scores.values()]), np.stack([each.distribution for each in scores.values()])
+    )
     found = []
     for first, second in compared:
         gap = scores[first].minus(scores[second])
@@ -110,6 +116,7 @@ def differences(
                 *_span(gap.interval),
                 p=two_sided_p(gap.distribution) if np.isfinite(gap.value) else _UNDEFINED,
                 p_holm=_UNDEFINED,
+                p_all=float(p_all[place[first], place[second]]),
                 p_delong=_delong_p(tested, predictions[first], predictions[second])
                 if metric.name == "auroc"
                 else _UNDEFINED,

@@ -28,15 +28,15 @@ _FEW = 50  # events
 def power_line(config: Config, task: Task, held_out: HeldOut, strategies: int) -> str:
     """Say what the smallest difference in AUROC is that the tested patients could show.
 
-    Patients are counted, not rows: rows of one patient say less than as many patients. After Holm's correction is the
-    worst case, that of the smallest p value.
+    Patients are counted, not rows: rows of one patient say less than as many patients. The second figure is the worst
+    case: pairs of strategies are alike, so their correction costs less than one for as many unrelated tests.
     """
     if task.kind != "binary":
         return f"the smallest difference is planned for binary outcomes only; this one is {task.kind}"
     assumed = config.compare.power
     positives = len(np.unique(held_out.subject_ids[held_out.target > 0]))
     negatives = len(np.unique(held_out.subject_ids[held_out.target <= 0]))
-    pairs = max(1, strategies - 1)
+    pairs = max(1, strategies * (strategies - 1) // 2)
     settings = {"auroc": assumed.auroc, "correlation": assumed.correlation, "power": _POWER}
     one, corrected = (
         smallest_difference(positives, negatives, **settings, level=level) for level in (0.05, 0.05 / pairs)
@@ -45,9 +45,9 @@ def power_line(config: Config, task: Task, held_out: HeldOut, strategies: int) -
     given = f"power {_POWER:.0%}, AUROC {assumed.auroc:g}, correlation {assumed.correlation:g}"
     if math.isnan(one):
         return f"{who} could not show any difference in AUROC ({given})"
-    after = f"no difference at all after Holm's correction for {pairs}"
+    after = f"perhaps no difference at all, corrected for all {pairs} pairs"
     if not math.isnan(corrected):
-        after = f"{corrected:.3f} after Holm's correction for {pairs}"
+        after = f"at most {corrected:.3f} corrected for all {pairs} pairs"
     said = f", {after}" if pairs > 1 else ""
     return f"smallest difference in AUROC that {who} could show ({given}): {one:.3f}{said}"
 

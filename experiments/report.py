@@ -70,11 +70,12 @@ def comparison_html(comparison: Comparison, picture: bytes, sections: Sequence[S
         "seeds, which the interval does not include.</p>",
         table(["strategy", *map(metric_name, metrics), f"seed SD of {primary}"], rows),
         f"<h2>Differences in {_text(primary)}</h2>",
-        "<p>On the same resampled patients; p values corrected together by Holm's method. An interval that "
+        "<p>On the same resampled patients; the last p values are "
+        "adjusted for all pairs of strategies, because who leads was seen first. An interval that "
         "includes zero shows no difference, which is not the same as showing that there is none. "
-        f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. Which strategy leads was seen on "
-        "these same patients, so the lead of the first is somewhat flattered.</p>",
-        table(["first", "second", "first minus second", "p", "p (Holm)", "shown?"], gaps),
+        f"{'Higher' if comparison.higher_is_better else 'Lower'} is better. The size of a lead is somewhat flattered, "
+        "because the leader was found on these same patients.</p>",
+        table(["first", "second", "first minus second", "p", "p (all pairs)", "shown?"], gaps),
         *_across_folds(comparison),
         *_uncertainty(comparison),
         *(part for each in sections for part in _section(each)),
@@ -248,11 +249,11 @@ def _seed_spread(row: Row) -> str:
 
 def _difference(each: Difference) -> list[str]:
     """Return the cells of a difference; it is shown where neither the interval nor the p value doubts it."""
-    if not math.isfinite(each.value) or not math.isfinite(each.p_holm):
+    if not math.isfinite(each.value) or not math.isfinite(each.p_all):
         return [each.first, each.second, "not defined", "", "", ""]
     span = f"{each.value:+.3f} ({each.low:+.3f} to {each.high:+.3f})"
     verdict = "yes" if each.shown else "no difference shown"
-    return [each.first, each.second, span, f"{each.p:.3f}", f"{each.p_holm:.3f}", verdict]
+    return [each.first, each.second, span, f"{each.p:.3f}", f"{each.p_all:.3f}", verdict]
 
 
 def _described(comparison: Comparison) -> str:

@@ -22,7 +22,7 @@ def test_a_planted_difference_is_found_and_said() -> None:
     worst = next(each for each in found.differences if {each.first, each.second} == {"late", "notes"})
     assert worst.first == "late"
     assert worst.low > 0
-    assert worst.p_holm < 0.05
+    assert worst.p_all < 0.05
     assert "best fusion: late" in found.verdict()
     assert "no difference shown" not in found.verdict()
 
@@ -34,7 +34,7 @@ def test_identical_predictions_differ_by_exactly_nothing() -> None:
     found = compare_predictions(BINARY, target, np.arange(80), {"late": same, "codes": same}, kinds, resamples=100)
     (difference,) = found.differences
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
-    assert (difference.p, difference.p_holm) == (1.0, 1.0)
+    assert (difference.p, difference.p_holm, difference.p_all) == (1.0, 1.0, 1.0)
     assert found.verdict().endswith("no difference shown")
 
 

@@ -106,7 +106,7 @@ def test_it_says_on_what_and_how_it_was_done() -> None:
 def test_differences_that_include_zero_are_called_no_difference_shown() -> None:
     found = compared()
     close = [each for each in found.differences if each.low < 0 < each.high]
-    far = [each for each in found.differences if each.p_holm < 0.05]
+    far = [each for each in found.differences if each.p_all < 0.05]
     assert close
     assert far
     assert as_html(found).count("<td>no difference shown</td>") == len(close)

@@ -12,7 +12,6 @@ from experiments.metrics import METRICS
 from experiments.statistics import bootstrap
 from experiments.statistics.bootstrap import Resamples, metric_distribution
 from experiments.statistics.intervals import interval, two_sided_p
-from experiments.statistics.multiple import holm
 
 
 def cohort(rows: int, patients: int, seed: int) -> tuple[Any, Any, Any]:
@@ -136,19 +135,6 @@ def test_two_sided_p_by_hand() -> None:
 
 def test_no_difference_at_all_has_p_one() -> None:
     assert two_sided_p(np.zeros(100)) == 1.0
-
-
-def test_holm_by_hand() -> None:
-    # 0.01, 0.03, 0.04 times 3, 2, 1 gives 0.03, 0.06, 0.04; the last may not fall below the one before
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.6, 0.7]) == [1.0, 1.0]
-    assert holm([]) == []
-
-
-def test_holm_does_not_count_what_is_undefined() -> None:
-    first, undefined, second = holm([0.02, float("nan"), 0.5])
-    assert (first, second) == pytest.approx((0.04, 0.5))
-    assert np.isnan(undefined)
 
 
 def test_intervals_cover_the_true_value_about_as_often_as_they_say() -> None:

@@ -11,7 +11,6 @@ from scipy import stats
 from experiments.metrics import METRICS
 from experiments.statistics.bootstrap import Resamples, metric_distribution, metric_distributions
 from experiments.statistics.intervals import bca_interval, interval, percentile_interval
-from experiments.statistics.multiple import benjamini_hochberg, holm
 
 NAN = float("nan")
 
@@ -83,12 +82,3 @@ def test_a_resample_without_any_row_is_undefined() -> None:
     empty = Resamples(np.zeros(3, np.int64), np.array([[0, 1]], np.uint16))
     for name in ("auroc", "auprc", "brier"):
         assert np.isnan(metric_distribution(METRICS[name], np.array([0.0, 1, 1]), np.ones(3), empty)).all()
-
-
-def test_benjamini_hochberg_by_hand_and_undefined_ones_do_not_count() -> None:
-    # 0.01, 0.02, 0.04 of three: times 3/1, 3/2, 3/3, and none above the next
-    assert benjamini_hochberg([0.04, NAN, 0.01, 0.02]) == pytest.approx([0.04, NAN, 0.03, 0.03], nan_ok=True)
-    assert benjamini_hochberg([]) == []
-    assert np.isnan(benjamini_hochberg([NAN])).all()
-    p = list(np.random.default_rng(0).random(20) ** 3)
-    assert all(a <= b for a, b in zip(benjamini_hochberg(p), holm(p), strict=True))
