@@ -44,15 +44,15 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 def over_all_pairs(values: Array, distributions: Array) -> Array:
     """Return a p value for every pair of strategies, adjusted for all pairs that might have been looked at.
 
-    It is how often resampling moves any pair apart, from where it was found, by as many standard errors as this pair was
-    found apart. Who leads may therefore be looked up before it is tested, which no correction for the pairs of the leader
-    alone allows. A pair that differs and never varies has p as small as resamples can show; one that is equal has 1.
+    It is how often resampling moves any pair, from where it was found, by as many standard errors as this pair was
+    found apart. Who leads may therefore be looked up before it is tested, which no correction for the pairs of the
+    leader alone allows. A pair that differs and never varies has p as small as resamples can show; an equal one 1.
 
     Shape:
         values (S,), distributions (S, R), NaN where not defined -> (S, S), NaN where either is not defined.
 
     Reference:
-        Romano, Wolf, Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing, 2005 (the single step, with
+        Romano, Wolf, Exact and Approximate Stepdown Methods for Multiple Hypothesis Testing, 2005 (the single step, on
         the pairs of Tukey's range test); Westfall, Young, Resampling-Based Multiple Testing, 1993.
     """
     found = np.full((len(values), len(values)), np.nan)
