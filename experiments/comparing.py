@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,9 @@ from experiments.evaluate import predict_rows
 from experiments.feeding import preparations
 from experiments.held_out import held_out_rows, with_predictions
 from experiments.jobs import JobFailure, run_jobs
+from experiments.kept import result_path
 from experiments.metrics import primary_metric
+from experiments.nested import tune, tuning_section
 from experiments.planning import about_comparison, power_line, registered_primary
 from experiments.sections import Findings, sections
 from experiments.slots import default_workers
@@ -33,7 +33,7 @@ from experiments.stacked import train_seeds
 from experiments.train import Fit, NotFinite, selection_metric
 from experiments.whole import whole_file
 from experiments.work import Work, with_equal_work
-from experiments.workspace import code_fingerprint, open_store
+from experiments.workspace import open_store
 from fusion import Architecture, UsageError
 
 _FRESH = 2_000_003  # keeps the seeds of comparisons apart from those of trials
@@ -91,7 +91,10 @@ def compare_config(
     if audited == NOT_RUN:
         remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds
-    found = _run(config, folder, strategies, subject.training, count, workers or default_workers(), progress)
+    many = workers or default_workers()
+    tuned = tune(config, strategies, subject.training, stores, folder, many, progress) if config.compare.tune else []
+    by_fold = [{**strategies, **{each.strategy: each.contender for each in tuned if each.fold == k}} for k in folds]
+    found = _run(config, folder, by_fold, subject.training, count, many, progress)
     held_out = with_predictions(tested, store, found)
     about = about_comparison(config, store, subject, held_out, count, remarks)
     about |= {"primary": stated, "power": power, "audit": audited}
@@ -109,7 +112,8 @@ def compare_config(
         equivalence=config.compare.equivalence,
         about=about | ({"work": _work(works)} if works else {}),
     )
-    parts = sections(Findings(config, stores, held_out, comparison))
+    parts = [*([tuning_section(tuned, config.compare.tune)] if config.compare.tune else [])]
+    parts += sections(Findings(config, stores, held_out, comparison))
     write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder
 
@@ -117,23 +121,23 @@ def compare_config(
 def _run(
     config: Config,
     folder: Path,
-    strategies: Mapping[str, Contender],
+    strategies: Sequence[Mapping[str, Contender]],
     training: TrainingConfig,
     count: int,
     workers: int,
     progress: bool,
 ) -> dict[str, list[list[str | JobFailure]]]:
-    """Train every strategy with every seed in every fold; return files or failures by strategy, seed and fold."""
+    """Train the strategies of each fold with every seed; return files or failures by strategy, seed and fold."""
     shared = {"config": config.model_dump(mode="json"), "folder": str(folder / "predictions")}
     fresh = [_FRESH + seed for seed in range(count)]
     jobs: list[dict[str, Any]] = [
         {**shared, "name": name, "contender": plain, "seeds": seeds, "fold": fold}
-        for fold in range(config.compare.folds)
-        for name, plain in ((name, _plain(each, training)) for name, each in strategies.items())
+        for fold, contenders_here in enumerate(strategies)
+        for name, plain in ((name, each.plain(training)) for name, each in contenders_here.items())
         for seeds in _together(plain, fresh)
     ]
     done = run_jobs(run_job, jobs, workers, "comparing", progress)
-    found: dict[str, list[list[str | JobFailure]]] = {name: [[] for _ in fresh] for name in strategies}
+    found: dict[str, list[list[str | JobFailure]]] = {name: [[] for _ in fresh] for name in strategies[0]}
     for job, one in zip(jobs, done, strict=True):
         for seed, each in zip(job["seeds"], _by_seed(one, len(job["seeds"])), strict=True):
             found[job["name"]][seed - _FRESH].append(each)
@@ -147,24 +151,20 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     """
     config = parse_config(settings["config"])
     store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
-    paths = {seed: _path(settings, seed, config, store) for seed in settings["seeds"]}
+    folder, contender = Path(settings["folder"]), settings["contender"]
+    paths = {
+        seed: result_path(folder, contender, seed, config, store).with_suffix(".npz") for seed in settings["seeds"]
+    }
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     failures: dict[int, JobFailure] = {}
     if missing:
-        for seed, found in zip(missing, _train(settings["contender"], store, missing, config), strict=True):
+        for seed, found in zip(missing, _train(contender, store, missing, config), strict=True):
             if isinstance(found, NotFinite):
                 failures[seed] = JobFailure(f"NotFinite: {found}")
                 continue
             with whole_file(paths[seed]) as temporary:
                 np.savez(temporary, **found)
     return [failures.get(seed, str(path)) for seed, path in paths.items()]
-
-
-def _path(settings: Mapping[str, Any], seed: int, config: Config, store: Store) -> Path:
-    """Return where the predictions of a contender and a seed belong; its name says what they depend on."""
-    key = json.dumps([settings["contender"], seed, config.data.preprocess], sort_keys=True)
-    parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
-    return Path(settings["folder"]) / f"{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.npz"
 
 
 def _train(
@@ -210,13 +210,6 @@ def _together(contender: Mapping[str, Any], seeds: Sequence[int]) -> list[list[i
 def _by_seed(found: list[str | JobFailure] | JobFailure, seeds: int) -> Sequence[str | JobFailure]:
     """Return what a job gave, seed by seed; all seeds of a job fail together."""
     return [found] * seeds if isinstance(found, JobFailure) else found
-
-
-def _plain(contender: Contender, training: TrainingConfig) -> dict[str, Any]:
-    """Return a contender as plain data for a worker process, its own training settings on top of the shared ones."""
-    architecture = contender.architecture.to_dict() if contender.architecture is not None else None
-    settings = {**training.model_dump(), **contender.training}
-    return {"architecture": architecture, "control": contender.control, "training": settings}
 
 
 def _work(works: Mapping[str, Work]) -> dict[str, dict[str, float]]:

@@ -104,13 +104,23 @@ class PowerConfig(Strict):
     correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
+class TuneConfig(Strict):
+    """Nested tuning: how many settings of a strategy are tried in each fold, its own first; what training varies.
+
+    A candidate is trained once and judged on the fold's tuning patients.
+    """
+
+    trials: Annotated[int, Field(ge=2)]
+    training: dict[str, Any] = {"lr": {"low": 3e-4, "high": 1e-2, "log": True}}
+
+
 class CompareConfig(Strict):
     """How strategies are compared on held-out patients; without `fusions`, those of the study's space.
 
     With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed.
     The metric that decides is `primary`, or else the one that picks epochs. With `equal: flops` every network may train
     as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
-    between 0 and 1, do not matter in practice.
+    between 0 and 1, do not matter in practice. With `tune` every strategy has its own settings tuned, in each fold.
     """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
@@ -123,6 +133,13 @@ class CompareConfig(Strict):
     interval: Literal["percentile", "bca"] = "percentile"
     equivalence: Annotated[float, Field(gt=0)] | None = None
     power: PowerConfig = PowerConfig()
+    tune: TuneConfig | None = None
+
+    @model_validator(mode="after")
+    def _tuned_or_equal(self) -> CompareConfig:
+        if self.tune is not None and self.equal == "flops":
+            raise ValueError("tuned strategies are of different size; compare.tune goes with equal: epochs")
+        return self
 
 
 class TrackingConfig(Strict):

@@ -46,6 +46,12 @@ class Contender:
     control: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
 
+    def plain(self, training: TrainingConfig) -> dict[str, Any]:
+        """Return plain data for a worker process, the own training settings on top of the shared ones."""
+        architecture = self.architecture.to_dict() if self.architecture is not None else None
+        settings = {**training.model_dump(), **self.training}
+        return {"architecture": architecture, "control": self.control, "training": settings}
+
 
 @dataclass(frozen=True)
 class Subject:

@@ -1,0 +1,20 @@
+"""Where the result of a run outside any study is kept: its name says all that it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Config
+from experiments.data.store import Store
+from experiments.workspace import code_fingerprint
+
+
+def result_path(folder: Path, contender: Mapping[str, Any], seed: int, config: Config, store: Store) -> Path:
+    """Return the file, without an ending, of a contender trained with a seed on the patients of a store."""
+    key = json.dumps([contender, seed, config.data.preprocess], sort_keys=True)
+    parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
+    return folder / hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]
