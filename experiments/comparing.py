@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.audit.gate import NOT_RUN, gate
+from experiments.audit.gate import NOT_RUN, gate_folds
 from experiments.coalitions import MOST, coalition_predictions
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
@@ -81,7 +81,7 @@ def compare_config(
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     for each in stores:
         each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
-    audited = gate(config, store, progress=progress) if audit else NOT_RUN
+    audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(

@@ -9,16 +9,17 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from toy_audit import LABELS, SHARD, add_events, change, copied, positives, read
+from toy_audit import LABELS, SHARD, add_events, add_twins, change, copied, positives, read
 
 from experiments import comparing
 from experiments.audit import gate as gate_module
 from experiments.audit.finding import Audit
-from experiments.audit.gate import NOT_RUN, audit_path, gate, written_audit
+from experiments.audit.gate import NOT_RUN, audit_path, gate, gate_folds, written_audit
 from experiments.card import model_card
 from experiments.cli import main
 from experiments.comparing import compare_config
 from experiments.config import Config, parse_config
+from experiments.data.folds import fold_store
 from experiments.workspace import open_store
 from fusion import UsageError
 
@@ -93,6 +94,27 @@ def test_an_audit_that_passed_counts_until_something_changes(
     prepared.write_text(prepared.read_text(encoding="utf-8") + " ", encoding="utf-8")
     gate(mine, store)
     assert len(looked) == 1
+
+
+def test_every_fold_is_audited(small_folder: Path, tmp_path: Path) -> None:
+    folder = copied(small_folder, tmp_path / "data")
+    add_twins(folder, 12, lambda table: table, split="train")  # no leak where both are trained on
+    settings = config(folder, tmp_path / "runs").model_dump(mode="json")
+    settings["compare"] |= {"folds": 3, "controls": True}
+    mine = parse_config(settings)
+    assert gate(mine, open_store(mine)).startswith("passed: ")
+    with pytest.raises(UsageError, match=r"duplicate records: .* see .*audit-fold-1\.json"):
+        compare_config(mine, progress=False)
+
+
+def test_what_passes_in_every_fold_is_said_once(small_folder: Path, tmp_path: Path) -> None:
+    settings = config(small_folder, tmp_path / "runs").model_dump(mode="json")
+    settings["compare"] |= {"folds": 2}
+    mine = parse_config(settings)
+    stores = [fold_store(open_store(mine), 2, fold, mine.data.splits) for fold in range(2)]
+    said = gate_folds(mine, stores)
+    assert said.startswith(("passed: ", "fold 1 passed: "))
+    assert [audit_path(mine, fold).is_file() for fold in range(2)] == [True, True]
 
 
 def test_a_card_says_whether_there_was_an_audit() -> None:

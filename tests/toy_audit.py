@@ -84,8 +84,10 @@ def in_order(table: pl.DataFrame) -> pl.DataFrame:
     return table.sort("subject_id", "time", nulls_last=False, maintain_order=True)
 
 
-def add_twins(folder: Path, count: int, how: Callable[[pl.DataFrame], pl.DataFrame], days: int = 0) -> None:
-    """Copy training patients into the held-out split under other numbers, events changed, dates shifted."""
+def add_twins(
+    folder: Path, count: int, how: Callable[[pl.DataFrame], pl.DataFrame], days: int = 0, split: str = "held_out"
+) -> None:
+    """Copy training patients into another split under other numbers, events changed, dates shifted."""
     mine = who(folder).head(count)["subject_id"]
     later = pl.duration(days=days)
     number = (pl.col("subject_id") + TWIN).alias("subject_id")
@@ -93,7 +95,7 @@ def add_twins(folder: Path, count: int, how: Callable[[pl.DataFrame], pl.DataFra
     add_events(folder, how(events).with_columns(number, time=pl.col("time") + later))
     for name, column, value in (
         (LABELS, "prediction_time", pl.col("prediction_time") + later),
-        (SPLITS, "split", pl.lit("held_out")),
+        (SPLITS, "split", pl.lit(split)),
     ):
         copies = read(folder, name).filter(pl.col("subject_id").is_in(mine.to_list()))
         copies = copies.with_columns(number, value.alias(column))

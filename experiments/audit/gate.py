@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ NOT_RUN = "not run (--no-audit)"
 """What a report and a model card say where somebody went on without an audit."""
 
 
-def audit_path(config: Config) -> Path:
-    """Return where the audit of a configuration lies, beside its study."""
-    return config.runs / config.name / "audit.json"
+def audit_path(config: Config, fold: int | None = None) -> Path:
+    """Return where the audit of a configuration lies, beside its study; each fold of a comparison has its own."""
+    return config.runs / config.name / ("audit.json" if fold is None else f"audit-fold-{fold + 1}.json")
 
 
 def written_audit(config: Config, *, progress: bool = True) -> tuple[Audit, Path]:
@@ -34,7 +35,19 @@ def written_audit(config: Config, *, progress: bool = True) -> tuple[Audit, Path
     return found, _write(config, found)
 
 
-def gate(config: Config, store: Store, *, progress: bool = False) -> str:
+def gate_folds(config: Config, stores: Sequence[Store], *, progress: bool = False) -> str:
+    """Let through what passes the audit in every fold, where other patients are held out each time.
+
+    Raises:
+        UsageError: the audit of a fold fails.
+    """
+    if len(stores) == 1:
+        return gate(config, stores[0], progress=progress)
+    said = [gate(config, store, fold=fold, progress=progress) for fold, store in enumerate(stores)]
+    return said[0] if len(set(said)) == 1 else "; ".join(f"fold {i + 1} {each}" for i, each in enumerate(said))
+
+
+def gate(config: Config, store: Store, *, fold: int | None = None, progress: bool = False) -> str:
     """Let through what passes the audit, and return a line that says so, for reports and cards.
 
     An audit that passed before counts as long as data, labels, splits, code, prepared tensors and lists of pre-training
@@ -45,16 +58,16 @@ def gate(config: Config, store: Store, *, progress: bool = False) -> str:
     """
     plans, encoders = used(config)
     store.prepare(plans, progress)
-    found = _remembered(config, store)
+    found = _remembered(config, store, fold)
     if found is None:
         found = _keyed(audit_store(config, store, plans, encoders, progress=progress), config, store)
-        _write(config, found)
+        _write(config, found, fold)
     if not found.ok:
         check, first = found.of("error")[0]
         more_errors = f", and {len(found.of('error')) - 1} more" if len(found.of("error")) > 1 else ""
         raise UsageError(
-            f"the leakage audit failed: {check}: {first.where}: {first.what}{more_errors}; see {audit_path(config)}, "
-            "or go on with --no-audit, which is then written down"
+            f"the leakage audit failed: {check}: {first.where}: {first.what}{more_errors}; see "
+            f"{audit_path(config, fold)}, or go on with --no-audit, which is then written down"
         )
     return found.summary()
 
@@ -63,9 +76,9 @@ def _keyed(found: Audit, config: Config, store: Store) -> Audit:
     return replace(found, about={**found.about, "key": _key(config, store)})
 
 
-def _remembered(config: Config, store: Store) -> Audit | None:
+def _remembered(config: Config, store: Store, fold: int | None) -> Audit | None:
     try:
-        found = Audit.from_dict(json.loads(audit_path(config).read_text(encoding="utf-8")))
+        found = Audit.from_dict(json.loads(audit_path(config, fold).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if found.ok and found.about.get("key") == _key(config, store) else None
@@ -87,8 +100,8 @@ def _key(config: Config, store: Store) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _write(config: Config, found: Audit) -> Path:
-    path = audit_path(config)
+def _write(config: Config, found: Audit, fold: int | None = None) -> Path:
+    path = audit_path(config, fold)
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
     return path
