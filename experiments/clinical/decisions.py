@@ -1,0 +1,103 @@
+"""Is acting on the risks worth it? Decision curves, and alerts at thresholds chosen on tuning patients."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.clinical.evidence import Evidence, evidence, tuning_words
+from experiments.clinical.pictures import Worth, decision_png
+from experiments.section import Picture, Section, Table
+from experiments.statistics.decisions import ALERTS, at_sensitivity, at_specificity, net_benefit
+from experiments.statistics.intervals import Interval
+
+if TYPE_CHECKING:
+    from experiments.clinical.evidence import Rule
+    from experiments.sections import Findings
+
+Array = NDArray[Any]
+_SHARES = (0.8, 0.9, 0.95)
+_CHOICES = {"sensitivity": at_sensitivity, "specificity": at_specificity}
+_STEPS = 60
+_ROWS = 5  # of the table of net benefit
+
+
+def decisions_section(findings: Findings) -> Section | None:
+    """Return what acting is worth, for binary outcomes; None for other tasks."""
+    if findings.stores[0].task.kind != "binary":
+        return None
+    found = evidence(findings)
+    thresholds = _thresholds(found)
+    curves, everybody, table = _worth(found, thresholds)
+    words = [
+        "Net benefit is the share of patients with the event who are treated, less the share treated needlessly, each "
+        "of these weighed by the odds of the threshold: whoever treats from a risk of 10% on holds one event found for "
+        "worth nine needless treatments. A model is of use at a threshold where its curve is above treating everybody "
+        "and above treating nobody, which is 0. Bands are over resampled patients, seeds averaged."
+    ]
+    tables = {"net_benefit": table}
+    if found.tuning:
+        words.append(f"Alerts: a threshold was chosen for a sensitivity or a specificity. {tuning_words(found)}")
+        tables["alerts"] = _alerts(found)
+    said = "; ".join(f"{each.label}: {_said(each, thresholds)}" for each in curves)
+    picture = Picture(decision_png(thresholds, curves, everybody), f"net benefit by threshold: {said}")
+    return Section("Is acting on the risks worth it?", words, tables, {"decision_curve": picture})
+
+
+def _thresholds(found: Evidence) -> Array:
+    """Return thresholds up to what one in a hundred patients exceeds by the boldest strategy shown. Shape: (60,)."""
+    highest = max(float(np.quantile(found.predictions[name][0], 0.99)) for name in found.shown)
+    return np.linspace(0.01, min(0.99, max(0.05, highest)), _STEPS)
+
+
+def _worth(found: Evidence, thresholds: Array) -> tuple[list[Worth], list[float], Table]:
+    """Return the curves, that of treating everybody, and a table of a few thresholds."""
+    wanted, curves, lines, everybody = net_benefit(thresholds), [], [], [float("nan")] * len(thresholds)
+    places = np.linspace(0, len(thresholds) - 1, _ROWS + 1).astype(int)[:-1] + len(thresholds) // (2 * _ROWS)
+    for strategy, label in found.shown.items():
+        scores = found.mean(wanted, found.predictions[strategy])
+        curves.append(Worth(label, [scores[f"model {i}"].interval for i in range(len(thresholds))]))
+        everybody = [scores[f"all {i}"].value for i in range(len(thresholds))]
+        for i in places:
+            cells = [scores[f"{name} {i}"].interval for name in ("model", "all", "gain")]
+            lines.append([label, float(thresholds[i]), *cells])
+    note = "Gain: beyond the better of treating everybody and nobody, on the same resampled patients."
+    heads = ["strategy", "threshold", "net benefit", "treating everybody", "gain"]
+    return curves, everybody, Table(heads, lines, note)
+
+
+def _alerts(found: Evidence) -> Table:
+    """Return what happens at thresholds that reach a sensitivity or specificity among tuning patients."""
+    per = "patients" if len(np.unique(found.tested.subject_ids)) == len(found.tested.subject_ids) else "predictions"
+    lines = []
+    for strategy in found.tuning:
+        for kind in _CHOICES:
+            for share in _SHARES:
+                limits = found.fitted(strategy, _limit(kind, share))
+                alerts = [p >= limit for p, limit in zip(found.predictions[strategy], limits, strict=True)]
+                scores = found.mean(ALERTS, alerts)
+                cells = [scores[name].interval for name in ("sensitivity", "specificity", "ppv", "npv")]
+                chosen = [found.shown[strategy], f"{kind} {share:.0%}", float(np.mean(limits))]
+                lines.append([*chosen, *cells, _inverse(cells[2]), scores["alerts_per_100"].interval])
+    heads = ["strategy", "chosen for", "threshold", "sensitivity", "specificity", "PPV", "NPV", "alerts per true case"]
+    note = "The threshold is the mean over runs. Alerts per true case are 1 / PPV, unbounded where no alert is true."
+    return Table([*heads, f"alerts per 100 {per}"], lines, note)
+
+
+def _limit(kind: str, share: float) -> Rule:
+    """Return the threshold for each new row, which the predictions of the new rows have no part in."""
+    return lambda target, known, new: np.full(len(new), _CHOICES[kind](target, known, share))
+
+
+def _inverse(span: Interval) -> Interval:
+    """Return the interval of 1 / x."""
+    value, high, low = (1 / each if each > 0 else math.inf for each in (span.value, span.low, span.high))
+    return Interval(value, low, high) if math.isfinite(span.value) else span
+
+
+def _said(curve: Worth, thresholds: Array) -> str:
+    places = range(0, len(thresholds), len(thresholds) // 4)
+    return ", ".join(f"{curve.spans[i].value:+.3f} at {thresholds[i]:.0%}" for i in places)
