@@ -46,7 +46,7 @@ def calibration_section(findings: Findings) -> Section | None:
     words = [_verdict(found, {line[0]: line[2] for line in lines}), *_reading(found)]
     tables = {"calibration": Table(heads, lines, _why(lines))}
     if found.tuning:
-        words.append(f"Recalibration by temperature, Platt's method and isotonic regression: {tuning_words(found)}")
+        words.append(f"Recalibration by temperature, Platt's method and isotonic regression was {tuning_words(found)}")
         tables["recalibration"] = _recalibrated(found)
     return Section("Are the risks right?", words, tables, {"calibration": _picture(found)})
 

@@ -30,10 +30,22 @@ def conformal_section(findings: Findings) -> Section | None:
     if not found.tuning:
         return None
     if task.kind == "regression":
-        return Section(_TITLE, _words(found, "interval"), {"conformal": _intervals(found)})
+        widths = _intervals(found)
+        return Section(_TITLE, [_verdict(widths), *_words(found, "interval")], {"conformal": widths})
     names = ("no event", "event") if task.kind == "binary" else task.names
     sets, classes = _sets(found, names)
-    return Section(_TITLE, _words(found, "set"), {"conformal": sets, "conformal_classes": classes})
+    return Section(_TITLE, [_verdict(sets), *_words(found, "set")], {"conformal": sets, "conformal_classes": classes})
+
+
+def _verdict(table: Table) -> str:
+    """Say how often the truth is held, and by what."""
+    place = 2 if len(table.heads) > 3 else 1
+    said = [
+        f"{', '.join(row[:place])}: truth held in {row[place].value:.1%} ({row[place].low:.1%} to "
+        f"{row[place].high:.1%}), {table.heads[place + 1]} {row[place + 1].value:.3g}"
+        for row in table.rows
+    ]
+    return f"{'; '.join(said)}."
 
 
 def _words(found: Evidence, what: str) -> list[str]:
@@ -44,7 +56,7 @@ def _words(found: Evidence, what: str) -> list[str]:
     )
     return [
         f"Split conformal prediction: every patient gets {'a set of classes' if what == 'set' else 'an interval'} that "
-        f"shall hold the truth in {LEVEL:.0%} of patients. {tuning_words(found)} Coverage can therefore fall somewhat "
+        f"shall hold the truth in {LEVEL:.0%} of patients, {tuning_words(found)} Coverage can therefore fall somewhat "
         f"short. So few patients to calibrate on make the true coverage itself vary, between {low:.1%} and {high:.1%} "
         f"in 95 of 100 draws of them; the intervals below are about held-out patients only.{several}"
     ]

@@ -31,16 +31,17 @@ def decisions_section(findings: Findings) -> Section | None:
         return None
     found = evidence(findings)
     thresholds = _thresholds(found)
-    curves, everybody, table = _worth(found, thresholds)
+    curves, everybody, table, useful = _worth(found, thresholds)
     words = [
+        f"Worth more than treating everybody and nobody: {useful}.",
         "Net benefit is the share of patients with the event who are treated, less the share treated needlessly, each "
         "of these weighed by the odds of the threshold: whoever treats from a risk of 10% on holds one event found for "
         "worth nine needless treatments. A model is of use at a threshold where its curve is above treating everybody "
-        "and above treating nobody, which is 0. Bands are over resampled patients, seeds averaged."
+        "and above treating nobody, which is 0. Bands are over resampled patients, seeds averaged.",
     ]
     tables = {"net_benefit": table}
     if found.tuning:
-        words.append(f"Alerts: a threshold was chosen for a sensitivity or a specificity. {tuning_words(found)}")
+        words.append(f"Thresholds of alerts were {tuning_words(found)}")
         tables["alerts"] = _alerts(found)
     said = "; ".join(f"{each.label}: {_said(each, thresholds)}" for each in curves)
     picture = Picture(decision_png(thresholds, curves, everybody), f"net benefit by threshold: {said}")
@@ -53,20 +54,30 @@ def _thresholds(found: Evidence) -> Array:
     return np.linspace(0.01, min(0.99, max(0.05, highest)), _STEPS)
 
 
-def _worth(found: Evidence, thresholds: Array) -> tuple[list[Worth], list[float], Table]:
-    """Return the curves, that of treating everybody, and a table of a few thresholds."""
+def _worth(found: Evidence, thresholds: Array) -> tuple[list[Worth], list[float], Table, str]:
+    """Return the curves, that of treating everybody, a table of a few thresholds, and where models are of use."""
     wanted, curves, lines, everybody = net_benefit(thresholds), [], [], [float("nan")] * len(thresholds)
+    useful = []
     places = np.linspace(0, len(thresholds) - 1, _ROWS + 1).astype(int)[:-1] + len(thresholds) // (2 * _ROWS)
     for strategy, label in found.shown.items():
         scores = found.mean(wanted, found.predictions[strategy])
         curves.append(Worth(label, [scores[f"model {i}"].interval for i in range(len(thresholds))]))
         everybody = [scores[f"all {i}"].value for i in range(len(thresholds))]
+        gains = [scores[f"gain {i}"].interval.low > 0 for i in range(len(thresholds))]
+        useful.append(f"{label} {_where(thresholds[gains])}")
         for i in places:
             cells = [scores[f"{name} {i}"].interval for name in ("model", "all", "gain")]
             lines.append([label, float(thresholds[i]), *cells])
     note = "Gain: beyond the better of treating everybody and nobody, on the same resampled patients."
     heads = ["strategy", "threshold", "net benefit", "treating everybody", "gain"]
-    return curves, everybody, Table(heads, lines, note)
+    return curves, everybody, Table(heads, lines, note), "; ".join(useful)
+
+
+def _where(shown: Array) -> str:
+    """Say at which thresholds a gain is shown."""
+    if not len(shown):
+        return "at no threshold shown"
+    return f"at {len(shown)} of {_STEPS} thresholds, the lowest {shown[0]:.0%} and the highest {shown[-1]:.0%}"
 
 
 def _alerts(found: Evidence) -> Table:

@@ -107,12 +107,12 @@ def evidence(findings: Findings) -> Evidence:
 
 
 def tuning_words(found: Evidence) -> str:
-    """Say what is fitted on whom."""
+    """Say, after a comma, what is fitted on whom."""
     folds = len(found.tuning_targets)
     counts = sorted({len(each) for each in found.tuning_targets})
     size = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     of = "each fold's own" if folds > 1 else "the"
     return (
-        f"It was fitted on {of} {size} tuning rows of each run and is shown on held-out ones. The tuning patients also "
-        "chose the epoch, so their predictions are slightly better than those of new patients."
+        f"fitted on {of} {size} tuning rows of each run and applied to held-out ones. The tuning patients also chose "
+        "the epoch, so their predictions are slightly better than those of new patients."
     )

@@ -77,7 +77,7 @@ def decision_png(thresholds: Array, curves: Sequence[Worth], everybody: Sequence
     axes.set_ylim(-0.25 * top, 1.05 * top)
     axes.set_xlim(0, float(thresholds[-1]))
     axes.set_xlabel("risk from which patients are treated", **_STYLE)
-    axes.set_ylabel("net benefit, events found a patient", **_STYLE)
+    axes.set_ylabel("net benefit (events found, per patient)", **_STYLE)
     axes.legend(loc="upper right", frameon=False, fontsize=9)
     _open(axes)
     return _png(figure)
@@ -86,7 +86,7 @@ def decision_png(thresholds: Array, curves: Sequence[Worth], everybody: Sequence
 def groups_png(groups: Sequence[tuple[str, Sequence[Interval]]], labels: Sequence[str], metric: str) -> bytes:
     """Draw the metric of each group of patients with its interval: a line a group, a dot a strategy."""
     shown = groups[::-1]
-    figure = Figure(figsize=(8, 1.2 + (0.16 + 0.16 * len(labels)) * len(shown)), layout="constrained")
+    figure = Figure(figsize=(8, 1.2 + (0.14 + 0.12 * len(labels)) * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     for number, (label, colour) in enumerate(zip(labels, COLOURS, strict=False)):
         shift = 0.5 * (0.5 - (number + 0.5) / len(labels))

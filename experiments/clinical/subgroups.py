@@ -55,14 +55,16 @@ def report(found: Evidence, groups: Sequence[Group], left_out: Sequence[LeftOut]
     everybody = Group("everybody", "everybody", np.ones(len(found.tested.target), np.bool_), rest=False)
     wanted = [metric] + [METRICS[each] for k, each in _PRECISION.items() if k == kind and each != metric.name]
     scores: dict[str, list[Score]] = {}
+    sizes: dict[str, int] = {}
     lines = []
     for group in [everybody, *groups]:
         tested, places = _among(found.tested, group.members)
+        sizes[group.name] = len(np.unique(tested.subject_ids))
         for strategy, label in found.shown.items():
             mine = [_scores(tested, wanted, each[places]) for each in found.predictions[strategy]]
             both = [_mean([each[m.name] for each in mine]) for m in wanted]
             scores.setdefault(group.name, []).append(both[0])
-            cells: list[Any] = [group.attribute, group.name, len(np.unique(tested.subject_ids))]
+            cells: list[Any] = [group.attribute, group.name, sizes[group.name]]
             cells += [int(tested.target.sum())] if kind == "binary" else []
             cells += [label, *(each.interval for each in both)]
             lines.append(cells + (_calibrated(tested, found, strategy, places) if kind == "binary" else []))
@@ -73,14 +75,14 @@ def report(found: Evidence, groups: Sequence[Group], left_out: Sequence[LeftOut]
     tables = {"subgroups": Table(heads, lines, _undefined(lines))} if groups else {}
     gaps = _gaps(found, groups, metric, scores)
     if gaps.rows:
-        tables["subgroup_gaps"] = gaps
+        tables["subgroups_gaps"] = gaps
     if against:
         tables["subgroups_against_rest"] = _rest_table(found, against, name)
     if left_out:
         note = f"A group needs {LEAST} patients and more than one outcome, and so do the others it is held against."
         tables["subgroups_left_out"] = Table(["groups by", "group", "patients", "why"], left_out, note)
     words = [_verdict(found, groups, against, name), _READING]
-    return Section("Does it work for everybody?", words, tables, _picture(found, groups, scores, name))
+    return Section("Does it work for everybody?", words, tables, _picture(found, scores, sizes, name) if groups else {})
 
 
 _READING = (
@@ -197,11 +199,10 @@ def _undefined(lines: Sequence[Sequence[Any]]) -> str:
 
 
 def _picture(
-    found: Evidence, groups: Sequence[Group], scores: Mapping[str, Sequence[Score]], name: str
+    found: Evidence, scores: Mapping[str, Sequence[Score]], sizes: Mapping[str, int], name: str
 ) -> dict[str, Picture]:
-    if not groups:
-        return {}
-    spans = [(each, [score.interval for score in mine]) for each, mine in scores.items()]
+    spans = [(f"{each}, {sizes[each]:,}", [score.interval for score in mine]) for each, mine in scores.items()]
     said = "; ".join(f"{each}: " + ", ".join(f"{span.value:.3f}" for span in mine) for each, mine in spans)
     labels = list(found.shown.values())
-    return {"subgroups": Picture(groups_png(spans, labels, name), f"{name} of {', '.join(labels)} by group: {said}")}
+    shows = f"{name} of {', '.join(labels)} by group and its number of patients: {said}"
+    return {"subgroups": Picture(groups_png(spans, labels, name), shows)}
