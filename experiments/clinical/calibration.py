@@ -41,10 +41,15 @@ def calibration_section(findings: Findings) -> Section | None:
         heads = ["label", "strategy", *(_HEADS[name] for name in _SHOWN)]
         said = ["Labels are looked at one at a time, for the best strategy of each kind.", *_reading(found)]
         return Section("Are the risks right?", said, {"calibration": Table(heads, lines, _why(lines))})
-    lines = _numbers(found, rows)
-    heads = ["strategy", *(_HEADS[name] for name in (*_SHOWN, *_PARTS))]
+    whole = _numbers(found, rows)
+    lines = [line[: len(_SHOWN) + 1] for line in whole]
+    parts = [[line[0], *line[len(_SHOWN) :]] for line in whole]
+    heads = ["strategy", *(_HEADS[name] for name in _SHOWN)]
     words = [_verdict(found, {line[0]: line[2] for line in lines}), *_reading(found)]
-    tables = {"calibration": Table(heads, lines, _why(lines))}
+    tables = {
+        "calibration": Table(heads, lines, _why(lines)),
+        "brier_parts": Table(["strategy", *(_HEADS[name] for name in ("brier", *_PARTS))], parts),
+    }
     if found.tuning:
         words.append(f"Recalibration by temperature, Platt's method and isotonic regression was {tuning_words(found)}")
         tables["recalibration"] = _recalibrated(found)
@@ -67,18 +72,15 @@ def _recalibrated(found: Evidence) -> Table:
     lines = []
     for strategy in found.tuning:
         before = found.mean(wanted, found.predictions[strategy])
-        lines.append(
-            [found.shown[strategy], "none", *(each for name in names for each in (before[name].interval, "")), ""]
-        )
+        lines.append([found.shown[strategy], "none", *(c for name in names for c in (before[name].interval, ""))])
         for way, fit in RECALIBRATIONS.items():
             after = found.mean(wanted, found.fitted(strategy, _rule(fit)))
-            cells = [(after[name].interval, after[name].minus(before[name]).interval) for name in names]
-            lines.append([found.shown[strategy], way, *sum(cells, ()), after["slope"].interval])
-        lines[-len(RECALIBRATIONS) - 1][-1] = before["slope"].interval
+            cells = [c for name in names for c in (after[name].interval, after[name].minus(before[name]).interval)]
+            lines.append([found.shown[strategy], way, *cells])
     heads = ["strategy", "recalibration"]
     heads += [each for name in ("ECE", "Brier score", "log loss") for each in (name, f"{name}, change")]
     note = "A change is after minus before on the same resampled patients; below zero is better."
-    return Table([*heads, "slope"], lines, note)
+    return Table(heads, lines, note)
 
 
 def _rule(fit: Callable[[Any, Any], Map]) -> Rule:
@@ -114,7 +116,7 @@ def _of_slope(slope: Interval) -> str:
         return f"risks are too extreme, {span}"
     if slope.low > 1:
         return f"risks are too near to the average, {span}"
-    return f"neither too extreme nor too timid is shown, {span}"
+    return f"risks are not shown to be too extreme or too timid, {span}"
 
 
 def _reading(found: Evidence) -> list[str]:

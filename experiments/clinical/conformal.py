@@ -43,7 +43,7 @@ def _verdict(table: Table) -> str:
     said = [
         f"{', '.join(row[:place])}: truth held in {row[place].value:.1%} ({row[place].low:.1%} to "
         f"{row[place].high:.1%}), {table.heads[place + 1]} {row[place + 1].value:.3g}"
-        for row in table.rows
+        for row in table.rows[:: len(_WAYS) if place > 1 else 1]
     ]
     return f"{'; '.join(said)}."
 
@@ -77,7 +77,7 @@ def _sets(found: Evidence, names: tuple[str, ...]) -> tuple[Table, Table]:
                 by_class.append([found.shown[strategy], way, name, count, scores[f"class {k}"].interval])
     note = "An empty set says that no class fits, one with all classes that none can be excluded."
     heads = ["strategy", "calibrated on", "coverage", "mean size", *(f"share {name}" for name in sizes)]
-    why = "Coverage of a class without held-out rows is not defined." if not all(line[3] for line in by_class) else ""
+    why = "Where all are covered no resample differs, which is no certainty; without held-out rows nothing is defined."
     other = Table(["strategy", "calibrated on", "class", "held-out rows", "coverage"], by_class, why)
     return Table(heads, lines, note), other
 
@@ -102,4 +102,8 @@ def _intervals(found: Evidence) -> Table:
         )
         scores = found.mean(OF_INTERVALS, bounds)
         lines.append([found.shown[strategy], scores["coverage"].interval, scores["width"].interval])
-    return Table(["strategy", "coverage", "width"], lines, "Widths are in the target's unit, alike for all.")
+    return Table(
+        ["strategy", "coverage", "width"],
+        lines,
+        "Widths are in the target's unit, alike for all; without bound with under 9 tuning rows.",
+    )

@@ -33,7 +33,7 @@ def decisions_section(findings: Findings) -> Section | None:
     thresholds = _thresholds(found)
     curves, everybody, table, useful = _worth(found, thresholds)
     words = [
-        f"Worth more than treating everybody and nobody: {useful}.",
+        f"Worth more than treating everybody and nobody, each threshold by itself: {useful}.",
         "Net benefit is the share of patients with the event who are treated, less the share treated needlessly, each "
         "of these weighed by the odds of the threshold: whoever treats from a risk of 10% on holds one event found for "
         "worth nine needless treatments. A model is of use at a threshold where its curve is above treating everybody "
@@ -94,7 +94,11 @@ def _alerts(found: Evidence) -> Table:
                 chosen = [found.shown[strategy], f"{kind} {share:.0%}", float(np.mean(limits))]
                 lines.append([*chosen, *cells, _inverse(cells[2]), scores["alerts_per_100"].interval])
     heads = ["strategy", "chosen for", "threshold", "sensitivity", "specificity", "PPV", "NPV", "alerts per true case"]
-    note = "The threshold is the mean over runs. Alerts per true case are 1 / PPV, unbounded where no alert is true."
+    note = (
+        "The threshold is the mean over runs. PPV is not defined where a run raises no alert (nor NPV where it raises "
+        "one for everybody); alerts per true case are 1 / PPV, without bound where no alert is true. A share of 0 or 1 "
+        "that no resample changes is no certainty."
+    )
     return Table([*heads, f"alerts per 100 {per}"], lines, note)
 
 

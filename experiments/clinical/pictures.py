@@ -41,19 +41,21 @@ def calibration_png(curves: Sequence[Curve]) -> bytes:
     tops, bottoms = np.atleast_2d(
         figure.subplots(2, len(curves), sharex=True, sharey="row", height_ratios=[4, 1], squeeze=False)
     )
-    highest = max(
-        [s.high for c in curves for s in c.shares if np.isfinite(s.high)] + [r for c in curves for r in c.risks]
-    )
-    top = min(1.0, 1.05 * highest)
+    risks = [risk for curve in curves for risk in curve.risks]
+    top = min(1.0, 1.05 * float(np.nanmax([span.high for curve in curves for span in curve.shares] + risks)))
+    bottom = 0.95 * float(np.nanmin([span.low for curve in curves for span in curve.shares] + risks))
     for axes, below, curve, colour in zip(tops, bottoms, curves, COLOURS, strict=False):
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
         low, value, high = np.array([[each.low, each.value, each.high] for each in curve.shares]).T
         axes.fill_between(curve.risks, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.vlines(curve.risks, low, high, color=colour, alpha=0.35, linewidth=1.2)
         axes.plot(curve.risks, value, "o-", color=colour, linewidth=1.6, markersize=5)
         axes.set_title(curve.label, **_STYLE)
-        axes.set_xlim(-0.02 * top, top)
-        axes.set_ylim(-0.02, top)
-        below.hist(np.concatenate(curve.predictions), bins=np.linspace(0, top, 41).tolist(), color=colour, alpha=0.6)
+        axes.set_xlim(bottom - 0.02 * top, top)
+        axes.set_ylim(bottom - 0.02 * top, top)
+        below.hist(
+            np.concatenate(curve.predictions), bins=np.linspace(bottom, top, 41).tolist(), color=colour, alpha=0.6
+        )
         below.set_xlabel("predicted risk", **_STYLE)
         below.set_yticks([])
         _open(axes)
@@ -68,11 +70,11 @@ def decision_png(thresholds: Array, curves: Sequence[Worth], everybody: Sequence
     figure = Figure(figsize=(8, 4.4), layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0, color="#222222", linewidth=1.2, label="treat nobody")
-    axes.plot(thresholds, everybody, color=GREY, linewidth=1.5, linestyle="--", label="treat everybody")
+    axes.plot(thresholds, everybody, color=GREY, linewidth=1.5, linestyle="--", label="treat everybody", zorder=3)
     top = max([each.high for curve in curves for each in curve.spans if np.isfinite(each.high)] + [1e-3])
     for curve, colour in zip(curves, COLOURS, strict=False):
         low, value, high = np.array([[each.low, each.value, each.high] for each in curve.spans]).T
-        axes.fill_between(thresholds, low, high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(thresholds, low, high, color=colour, alpha=0.12, linewidth=0)
         axes.plot(thresholds, value, color=colour, linewidth=2, label=curve.label)
     axes.set_ylim(-0.25 * top, 1.05 * top)
     axes.set_xlim(0, float(thresholds[-1]))
@@ -108,7 +110,7 @@ def groups_png(groups: Sequence[tuple[str, Sequence[Interval]]], labels: Sequenc
 
 def _open(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_axisbelow(True)
 
 

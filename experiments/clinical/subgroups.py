@@ -89,7 +89,7 @@ _READING = (
     "Who is in a group is what was known at the prediction: kinds of records, age, and codes of sex, ethnicity and "
     "region or those that compare.subgroups names. A group may do worse because its patients are harder to predict "
     "(or lack records), not only because the model serves them badly; observed / expected tells whether its risks are "
-    "right on average. With folds, ranks are scored within each fold in which the group has both outcomes."
+    "right on average. AUPRC also hangs on how common the event is in a group. With folds, ranks are scored within each fold in which the group has both outcomes."
 )
 
 

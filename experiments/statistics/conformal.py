@@ -91,8 +91,9 @@ def of_sets(classes: int) -> Quantities:
 
 
 def _interval_rows(target: Array, bounds: Array) -> Array:
-    return np.stack([(bounds[:, 0] <= target) & (target <= bounds[:, 1]), bounds[:, 1] - bounds[:, 0]], axis=1)
+    width = np.where(np.isfinite(bounds).all(1), bounds[:, 1] - bounds[:, 0], np.nan)
+    return np.stack([(bounds[:, 0] <= target) & (target <= bounds[:, 1]), width], axis=1)
 
 
 OF_INTERVALS = Quantities(("coverage", "width"), _interval_rows, lambda means: means)
-"""What intervals are like. Shape: of predictions (N, 2)."""
+"""What intervals are like; infinite ones have no width. Shape: of predictions (N, 2)."""
