@@ -39,7 +39,7 @@ def write_comparison(
     if comparison.ranks is not None:
         contents["ranks.png"] = rank_diagram_png(comparison.ranks)
     for part in parts:
-        contents |= {f"{name}.csv": to_csv(each.heads, each.rows).encode() for name, each in part.tables.items()}
+        contents |= {f"{name}.csv": to_csv(*each.spread()).encode() for name, each in part.tables.items()}
         contents |= {f"{name}.png": each.png for name, each in part.pictures.items()}
     for name, content in (contents | {"predictions.npz": _predictions(held_out)}).items():
         with whole_file(folder / name) as temporary:

@@ -121,6 +121,8 @@ class CompareConfig(Strict):
     The metric that decides is `primary`, or else the one that picks epochs. With `equal: flops` every network may train
     as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
     between 0 and 1, do not matter in practice. With `tune` every strategy has its own settings tuned, in each fold.
+    Held-out patients are looked at by codes with the prefixes `subgroups`, or with those by which sources write sex,
+    ethnicity and region.
     """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
@@ -133,6 +135,7 @@ class CompareConfig(Strict):
     interval: Literal["percentile", "bca"] = "percentile"
     equivalence: Annotated[float, Field(gt=0)] | None = None
     power: PowerConfig = PowerConfig()
+    subgroups: tuple[str, ...] | None = None
     tune: TuneConfig | None = None
 
     @model_validator(mode="after")

@@ -119,7 +119,8 @@ def make_judge(config: StudyConfig, store: Store) -> Judge:
     if "worst_subgroup" in search.objectives:
         for plan in preparations_of(study_space(config), config):
             plans.setdefault(plan.modality, plan)
-    groups = subgroups(store, list(plans.values()), search.subgroups) if plans else Subgroups({})
+    tuning = store.cohort.rows("tuning")
+    groups = subgroups(store, tuning, list(plans.values()), search.subgroups) if plans else Subgroups({})
     metric = selection_metric(store.task, config.training).name
     wanted = [*search.objectives, *search.limits]
     if search.flops is not None and "flops" not in wanted:
@@ -186,7 +187,7 @@ class _Task:
             costs |= judge.after(fit.model, feeds)
             trial.note(costs=costs)
             if "worst_subgroup" in judge.wanted:
-                trial.note(subgroups=len(judge.groups.members), subgroups_left_out=judge.groups.left_out)
+                trial.note(subgroups=len(judge.groups.members), subgroups_left_out=len(judge.groups.left_out))
             trial.over(over_limits({"memory_mb": fit.peak_memory_mb}, search.limits))
         known = {**fit.history[fit.best_epoch - 1], **costs}
         return [fit.score, *(known[name] for name in search.objectives)]

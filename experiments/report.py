@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.drawing import architecture_svg
 from experiments.metrics import metric_name
 from experiments.rank_diagram import rank_diagram_png
+from experiments.statistics.intervals import Interval
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison, Row
@@ -169,10 +170,17 @@ def _section(section: Section) -> list[str]:
 
 
 def _cell(value: Any) -> str:
-    """Return a cell: three decimals of a number that is not whole."""
+    """Return a cell: three decimals of a number that is not whole; an interval below its value."""
+    if isinstance(value, Interval):
+        known = math.isfinite(value.value) and (math.isfinite(value.low) or math.isfinite(value.high))
+        return f"{_cell(value.value)}\n{_bound(value.low)} to {_bound(value.high)}" if known else _cell(value.value)
     if not isinstance(value, float):
         return str(value)
     return f"{value:.3f}" if math.isfinite(value) else "not defined"
+
+
+def _bound(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "no bound"
 
 
 def _items(notes: Sequence[str]) -> str:

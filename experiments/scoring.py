@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.metrics import Metric
-from experiments.statistics.bootstrap import Resamples, metric_distributions
+from experiments.statistics.bootstrap import Resamples, mean_distribution, metric_distributions
 from experiments.statistics.intervals import Interval, interval
+from experiments.statistics.means import Quantities
 
 Array = NDArray[Any]
 
@@ -88,6 +89,26 @@ class Tested:
             metric.name: Score(folds, drawn[metric.name], without.get(metric.name))
             for metric, folds in zip(metrics, single, strict=True)
         }
+
+    def quantities(self, wanted: Quantities, prediction: Array) -> dict[str, Score]:
+        """Evaluate functions of means by name, the rows of all folds taken together. Shape: prediction (N, ...)."""
+        columns = wanted.rows(self.target, prediction)
+        value = wanted.finish(columns.mean(0))
+        drawn = wanted.finish(mean_distribution(columns, self.drawn))
+        without = wanted.finish(mean_distribution(columns, self.without)) if self.without is not None else None
+        return {
+            name: Score(value[i : i + 1], drawn[:, i], without[:, i] if without is not None else None)
+            for i, name in enumerate(wanted.names)
+        }
+
+    def among(self, rows: Array) -> Tested:
+        """Return some of the rows on the same resamples; a fold without any of them is gone. Shape: rows (M,) int64."""
+        fold = np.empty(len(self.target), np.int64)
+        for place, mine in enumerate(self.folds):
+            fold[mine] = place
+        folds = tuple(np.flatnonzero(fold[rows] == place) for place in np.unique(fold[rows]))
+        without = self.without.of(rows) if self.without is not None else None
+        return Tested(self.target[rows], self.subject_ids[rows], folds, self.drawn.of(rows), without)
 
     def _distributions(self, metrics: Sequence[Metric], prediction: Array, resamples: Resamples) -> dict[str, Array]:
         """Average over the folds in which a metric is defined in a resample. Shape: (R,) each."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from experiments.statistics.intervals import Interval
+
 
 class Picture(NamedTuple):
     """A PNG and what it shows, in words."""
@@ -16,11 +18,26 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a report; numbers are numbers, and what is not defined is NaN."""
+    """A table of a report; numbers are numbers or intervals, and what is not defined is NaN."""
 
     heads: Sequence[str]
     rows: Sequence[Sequence[Any]]
     note: str = ""
+
+    def spread(self) -> tuple[list[str], list[list[Any]]]:
+        """Return heads and rows in which an interval has three columns: its value, its low and its high end."""
+        wide = [any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.heads))]
+        ends = [("", " low", " high") if each else ("",) for each in wide]
+        heads = [head + end for head, mine in zip(self.heads, ends, strict=True) for end in mine]
+        rows = [
+            [value for cell, three in zip(row, wide, strict=True) for value in (_three(cell) if three else [cell])]
+            for row in self.rows
+        ]
+        return heads, rows
+
+
+def _three(cell: Any) -> list[Any]:
+    return [cell.value, cell.low, cell.high] if isinstance(cell, Interval) else [cell, float("nan"), float("nan")]
 
 
 @dataclass(frozen=True)

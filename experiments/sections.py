@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from experiments.clinical.calibration import calibration_section
+from experiments.clinical.conformal import conformal_section
+from experiments.clinical.decisions import decisions_section
+from experiments.clinical.subgroups import subgroups_section
 from experiments.comparison import Comparison
 from experiments.config import Config
 from experiments.data.store import Store
@@ -25,7 +29,12 @@ class Findings(NamedTuple):
     comparison: Comparison
 
 
-SECTIONS: tuple[Callable[[Findings], Section | None], ...] = ()
+SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
+    calibration_section,
+    decisions_section,
+    conformal_section,
+    subgroups_section,
+)
 """In the order of the report; a part that these patients or models cannot answer returns None."""
 
 

@@ -179,8 +179,8 @@ def test_groups_by_records_and_codes(small_folder: Path, tmp_path: Path) -> None
     store.prepare(list(plans.values()))
     codes = pl.read_parquet(store.dataset.shards[0])["code"]
     sexes = sorted({each for each in codes.to_list() if each.startswith("GENDER//")})
-    found = subgroups(store, list(plans.values()), ["GENDER//"]).members
     rows = store.cohort.rows("tuning")
+    found = subgroups(store, rows, list(plans.values()), ["GENDER//"]).members
     assert all(len(here) == len(rows) and here.sum() >= 20 for here in found.values())
     assert sexes, "the synthetic patients have a sex"
     judge = make_judge(study_config, store)

@@ -128,13 +128,19 @@ def _means(
     if not functions:
         return {}
     columns = [function.rows(target, prediction) for function in functions.values()]
-    table = np.concatenate([*columns, np.ones((len(target), 1))], axis=1)
-    sums = np.concatenate([weights @ table for weights in resamples.weights()])
-    means = np.full((len(sums), table.shape[1] - 1), np.nan)
-    np.divide(sums[:, :-1], sums[:, -1:], out=means, where=sums[:, -1:] > 0)
+    means = mean_distribution(np.concatenate(columns, axis=1), resamples)
     ends = np.cumsum([each.shape[1] for each in columns])[:-1]
     parts = np.split(means, ends, axis=1)
     return {name: function.finish(part) for (name, function), part in zip(functions.items(), parts, strict=True)}
+
+
+def mean_distribution(columns: Array, resamples: Resamples) -> Array:
+    """Return the means of columns on every resample; NaN where none of the rows is in it. Shape: (N, C) -> (R, C)."""
+    table = np.concatenate([columns, np.ones((len(columns), 1))], axis=1)
+    sums = np.concatenate([weights @ table for weights in resamples.weights()])
+    means = np.full((len(sums), columns.shape[1]), np.nan)
+    np.divide(sums[:, :-1], sums[:, -1:], out=means, where=sums[:, -1:] > 0)
+    return means
 
 
 def _curves(target: Array, prediction: Array, resamples: Resamples, width: int = 1) -> tuple[Array, Array]:

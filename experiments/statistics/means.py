@@ -31,3 +31,22 @@ class OfMeans:
     def __call__(self, target: Array, prediction: Array, weight: Array) -> float:
         """Evaluate. Shape: target and prediction (N,) or (N, K); weight (N,) -> float."""
         return float(self.finish(weight @ self.rows(target, prediction) / np.sum(weight)))
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """Named functions of weighted means, all from the same columns.
+
+    Shape:
+        rows: target and prediction (N, ...) -> (N, C); finish: (..., C) -> (..., Q), one a name.
+    """
+
+    names: tuple[str, ...]
+    rows: Callable[[Array, Array], Array]
+    finish: Callable[[Array], Array]
+
+
+def ratio(value: Array, by: Array) -> Array:
+    """Divide; NaN by zero. Shape: any two that broadcast."""
+    value, by = np.broadcast_arrays(np.asarray(value, np.float64), np.asarray(by, np.float64))
+    return np.divide(value, by, out=np.full(value.shape, np.nan), where=by != 0)
