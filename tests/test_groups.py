@@ -154,7 +154,17 @@ def test_groups_of_numbers_and_of_labels(tmp_path: Path) -> None:
     kept, lost = worth_scoring(found.stores[0], rows, {"kind": {"good": good[rows], "bad": ~good[rows]}})
     section = report(evidence(found), kept, lost, METRICS["rmse"], "regression")
     assert by(section.tables["subgroups_gaps"], "kind")["worst"] == "bad"
-    assert list(section.tables["subgroups"].heads) == ["groups by", "group", "patients", "strategy", "RMSE"]
+    heads = ["groups by", "group", "patients", "strategy"]
+    assert list(section.tables["subgroups"].heads) == [*heads, "RMSE"]
+    outcome, x = risks(400)
+    both = np.stack([outcome, 1 - outcome], axis=1)
+    mixed = np.where(good, x, 0)
+    two = np.stack([expit(mixed), expit(-mixed)], axis=1)
+    labels = findings(tmp_path, Task("multilabel", ("a", "b")), both, {"early": [two]}, {"early": "fusion"})
+    kept, lost = worth_scoring(labels.stores[0], rows, {"kind": {"good": good[rows], "bad": ~good[rows]}})
+    section = report(evidence(labels), kept, lost, METRICS["auroc_macro"], "multilabel")
+    assert list(section.tables["subgroups"].heads)[4:] == ["AUROC (mean over labels)", "AUPRC (mean over labels)"]
+    assert by(section.tables["subgroups"], "bad")["AUROC (mean over labels)"].value == 0.5
 
 
 def test_attributes_of_synthetic_patients(tmp_path: Path) -> None:

@@ -100,6 +100,13 @@ def test_intervals_are_as_wide_as_nine_of_ten_errors() -> None:
     assert np.mean(covered) == pytest.approx(0.9, abs=0.015)
 
 
+def test_intervals_of_too_few_patients_have_no_width() -> None:
+    bounds = intervals_around(np.zeros(8), np.ones(8), np.zeros(5), 0.9)
+    mine = scoring.Tested.of(np.arange(5.0), np.arange(5), resamples=5).quantities(OF_INTERVALS, bounds)
+    assert mine["coverage"].value == 1
+    assert math.isnan(mine["width"].value)
+
+
 def test_few_patients_leave_coverage_to_chance() -> None:
     low, high = coverage_by_chance(1000, 0.9)
     assert (low, high) == pytest.approx((0.9 - 1.96 * 0.0095, 0.9 + 1.96 * 0.0095), abs=0.002)

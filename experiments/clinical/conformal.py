@@ -102,8 +102,5 @@ def _intervals(found: Evidence) -> Table:
         )
         scores = found.mean(OF_INTERVALS, bounds)
         lines.append([found.shown[strategy], scores["coverage"].interval, scores["width"].interval])
-    return Table(
-        ["strategy", "coverage", "width"],
-        lines,
-        "Widths are in the target's unit, alike for all; without bound with under 9 tuning rows.",
-    )
+    note = "Widths are in the target's unit, alike for everybody; under 9 tuning rows they have no bound."
+    return Table(["strategy", "coverage", "width"], lines, note)

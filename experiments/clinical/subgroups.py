@@ -53,27 +53,9 @@ def report(found: Evidence, groups: Sequence[Group], left_out: Sequence[LeftOut]
     """
     name = metric_name(metric.name)
     everybody = Group("everybody", "everybody", np.ones(len(found.tested.target), np.bool_), rest=False)
-    wanted = [metric] + [METRICS[each] for k, each in _PRECISION.items() if k == kind and each != metric.name]
-    scores: dict[str, list[Score]] = {}
-    sizes: dict[str, int] = {}
-    lines = []
-    for group in [everybody, *groups]:
-        tested, places = _among(found.tested, group.members)
-        sizes[group.name] = len(np.unique(tested.subject_ids))
-        for strategy, label in found.shown.items():
-            mine = [_scores(tested, wanted, each[places]) for each in found.predictions[strategy]]
-            both = [_mean([each[m.name] for each in mine]) for m in wanted]
-            scores.setdefault(group.name, []).append(both[0])
-            cells: list[Any] = [group.attribute, group.name, sizes[group.name]]
-            cells += [int(tested.target.sum())] if kind == "binary" else []
-            cells += [label, *(each.interval for each in both)]
-            lines.append(cells + (_calibrated(tested, found, strategy, places) if kind == "binary" else []))
-    heads = ["groups by", "group", "patients", *(["events"] if kind == "binary" else []), "strategy"]
-    heads += [metric_name(each.name) for each in wanted]
-    heads += list(_CALIBRATION.values()) if kind == "binary" else []
-    against = _against_rest(found, groups, metric, scores)
-    tables = {"subgroups": Table(heads, lines, _undefined(lines))} if groups else {}
-    gaps = _gaps(found, groups, metric, scores)
+    table, scores = _scored(found, [everybody, *groups], metric, kind)
+    against, gaps = _against_rest(found, groups, metric, scores), _gaps(found, groups, metric, scores)
+    tables = {"subgroups": table} if groups else {}
     if gaps.rows:
         tables["subgroups_gaps"] = gaps
     if against:
@@ -82,25 +64,41 @@ def report(found: Evidence, groups: Sequence[Group], left_out: Sequence[LeftOut]
         note = f"A group needs {LEAST} patients and more than one outcome, and so do the others it is held against."
         tables["subgroups_left_out"] = Table(["groups by", "group", "patients", "why"], left_out, note)
     words = [_verdict(found, groups, against, name), _READING]
-    return Section("Does it work for everybody?", words, tables, _picture(found, scores, sizes, name) if groups else {})
+    pictures = {"subgroups": _picture(found, table, scores, name)} if groups else {}
+    return Section("Does it work for everybody?", words, tables, pictures)
 
 
 _READING = (
     "Who is in a group is what was known at the prediction: kinds of records, age, and codes of sex, ethnicity and "
     "region or those that compare.subgroups names. A group may do worse because its patients are harder to predict "
     "(or lack records), not only because the model serves them badly; observed / expected tells whether its risks are "
-    "right on average. AUPRC also hangs on how common the event is in a group. With folds, "
-    "ranks are scored within each fold in which the group has both outcomes."
+    "right on average. AUPRC also hangs on how common the event is in a group. With folds, ranks are scored within "
+    "each fold in which the group has both outcomes."
 )
 
 
-def _among(tested: Tested, members: NDArray[np.bool_]) -> tuple[Tested, Array]:
-    places = np.flatnonzero(members)
-    return tested.among(places), places
-
-
-def _scores(tested: Tested, metrics: Sequence[Metric], prediction: Array) -> dict[str, Score]:
-    return tested.score(metrics, prediction)
+def _scored(
+    found: Evidence, groups: Sequence[Group], metric: Metric, kind: str
+) -> tuple[Table, dict[str, list[Score]]]:
+    """Return the table of groups, and the metric of each group by strategy."""
+    binary = kind == "binary"
+    wanted = [metric] + [METRICS[each] for k, each in _PRECISION.items() if k == kind and each != metric.name]
+    scores: dict[str, list[Score]] = {}
+    lines = []
+    for group in groups:
+        places = np.flatnonzero(group.members)
+        tested = found.tested.among(places)
+        who = [group.attribute, group.name, len(np.unique(tested.subject_ids))]
+        who += [int(tested.target.sum())] if binary else []
+        for strategy, label in found.shown.items():
+            mine = [tested.score(wanted, each[places]) for each in found.predictions[strategy]]
+            means = [_mean([each[m.name] for each in mine]) for m in wanted]
+            scores.setdefault(group.name, []).append(means[0])
+            calibrated = _calibrated(tested, found, strategy, places) if binary else []
+            lines.append([*who, label, *(each.interval for each in means), *calibrated])
+    heads = ["groups by", "group", "patients", *(["events"] if binary else []), "strategy"]
+    heads += [metric_name(each.name) for each in wanted] + (list(_CALIBRATION.values()) if binary else [])
+    return Table(heads, lines, _undefined(lines)), scores
 
 
 def _mean(scores: Sequence[Score]) -> Score:
@@ -123,7 +121,8 @@ def _against_rest(
     for group in groups:
         if not group.rest:
             continue
-        tested, places = _among(found.tested, ~group.members)
+        places = np.flatnonzero(~group.members)
+        tested = found.tested.among(places)
         for number, strategy in enumerate(found.shown):
             rest = _mean([tested.score([metric], each[places])[metric.name] for each in found.predictions[strategy]])
             lines.append(Against(strategy, group, *_difference(scores[group.name][number], rest)))
@@ -199,11 +198,10 @@ def _undefined(lines: Sequence[Sequence[Any]]) -> str:
     return "Not defined: a score that needs both outcomes in the group and has them in no fold." if undefined else ""
 
 
-def _picture(
-    found: Evidence, scores: Mapping[str, Sequence[Score]], sizes: Mapping[str, int], name: str
-) -> dict[str, Picture]:
+def _picture(found: Evidence, table: Table, scores: Mapping[str, Sequence[Score]], name: str) -> Picture:
+    sizes = {row[1]: row[2] for row in table.rows}
     spans = [(f"{each}, {sizes[each]:,}", [score.interval for score in mine]) for each, mine in scores.items()]
     said = "; ".join(f"{each}: " + ", ".join(f"{span.value:.3f}" for span in mine) for each, mine in spans)
     labels = list(found.shown.values())
     shows = f"{name} of {', '.join(labels)} by group and its number of patients: {said}"
-    return {"subgroups": Picture(groups_png(spans, labels, name), shows)}
+    return Picture(groups_png(spans, labels, name), shows)
