@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from encoders.preprocessor import Preparation
@@ -42,3 +43,9 @@ def coalition_predictions(
                 shown = hidden(shown, modality)
         found.append(predict_sources(model, shown, store, rows, device))
     return np.stack(found)
+
+
+def who_has(plans: Mapping[str, Preparation], store: Store, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell which rows have which modality. Shape: rows (N,) -> (M, N)."""
+    places = torch.from_numpy(rows)
+    return np.stack([(store.source(plan).row_index[places] >= 0).numpy() for plan in plans.values()])

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from experiments.comparison import Comparison
 from experiments.config import Config
 from experiments.data.store import Store
+from experiments.explaining.contributions import modality_values
+from experiments.explaining.removal import missing_modalities
 from experiments.held_out import HeldOut
 from experiments.section import Section
 
@@ -25,7 +27,7 @@ class Findings(NamedTuple):
     comparison: Comparison
 
 
-SECTIONS: tuple[Callable[[Findings], Section | None], ...] = ()
+SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (modality_values, missing_modalities)
 """In the order of the report; a part that these patients or models cannot answer returns None."""
 
 
