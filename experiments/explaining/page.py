@@ -62,7 +62,7 @@ def explained_html(predictor: Predictor, found: Sequence[Explained], rows: int) 
         "<p>Integrated gradients: by how much a code, word, node or pixel moves the prediction "
         f"({scale}), from a patient of whom nobody knows what these are (their times and number stay) to the patient "
         "as is. A patient's attributions add up to that difference. Means are over the patients who have it; nothing "
-        f"is told of fewer than {LEAST} patients. Attributions say what the model uses, not what causes the outcome.</p>"
+        f"is told of fewer than {LEAST} patients. Attributions say what the model uses, not what causes an outcome.</p>"
     ]
     for each in found:
         parts += [f"<h2>What counts in {each.title}</h2>", *_part(each)]

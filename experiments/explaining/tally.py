@@ -75,7 +75,7 @@ class Saliency:
 
 
 def names_of(preprocessor: Any) -> dict[int, str]:
-    """Return what the numbers of items stand for; what has no name of its own (rare words, unknown codes) is not in it."""
+    """Return what the numbers of items stand for; rare words and unknown codes have no name of their own."""
     if hasattr(preprocessor, "codes"):
         return dict(enumerate(preprocessor.codes, start=1))
     return {number: name for name, number in getattr(preprocessor, "number", {}).items()}

@@ -26,5 +26,8 @@ def weights_table(held_out: HeldOut, strategies: Sequence[str]) -> Table | None:
         rows += [[strategy, *each] for each in zip(modalities, means.mean(0).tolist(), spread.tolist(), strict=True)]
     if not rows:
         return None
-    note = "How much a fusion with a view a modality lets each view count, over patients who have the modality."
+    note = (
+        "How much a fusion with a view a modality lets each view count, over patients who have the modality. A fusion "
+        "that scales its views themselves (stacking) lets all that are there count the same."
+    )
     return Table(["strategy", "modality", "mean weight", "seed SD"], rows, note)
