@@ -14,7 +14,14 @@ from experiments.explaining.tally import LEAST, Attributed, Saliency, Tally, nam
 from fusion import FUSIONS, FusionModel, UsageError
 
 CASES = dict(all_cases())
-CANNOT = {"none yet"}
+CANNOT = {
+    "codes.descriptions",  # reads each distinct code of the batch once
+    "graph.personal",  # a graph a patient, no table of nodes
+    "notes.tfidf",  # components instead of words
+    "notes.pretrained-frozen",
+    "images.timm-frozen",
+    "images.torchvision-frozen",
+}
 
 
 def model_of(world: World, name: str) -> tuple[FusionModel, dict[str, object]]:
@@ -39,8 +46,9 @@ def test_attributions_add_up_to_what_the_modality_says(world: World, name: str) 
         whole, nothing = (gated_logits(model, mine, {}, modality, each)[:, 0] for each in (gates, 0 * gates))
         assert torch.allclose(whole, model(inputs)[:, 0], atol=1e-5)
     assert found.shape == gates.shape
-    assert torch.allclose(found.flatten(1).sum(1), whole - nothing, atol=0.02)
-    assert (whole - nothing).abs().max() > 0.02
+    said = (whole - nothing).abs().max()
+    assert said > 1e-3
+    assert torch.allclose(found.flatten(1).sum(1), whole - nothing, atol=0.05 * float(said))
     assert not found[gates == 0].any()  # nothing behind the mask
     items = items_of(mine)
     if items is not None:

@@ -51,8 +51,11 @@ def attribute(model: FusionModel, inputs: Mapping[str, Any], modality: str, outp
     def logit(gates: Tensor) -> Tensor:
         return gated_logits(model, inputs[modality], others, modality, gates)[:, output]
 
-    _check(logit(gate.clone().requires_grad_()))
     with torch.enable_grad():
+        probe = gate.clone().requires_grad_()
+        said = logit(probe)
+        if not said.requires_grad or torch.autograd.grad(said.sum(), probe, allow_unused=True)[0] is None:
+            raise Unattributable
         found: Tensor = IntegratedGradients(logit).attribute(
             gate, torch.zeros_like(gate), n_steps=steps, internal_batch_size=4 * len(gate)
         )
@@ -93,8 +96,3 @@ def gated_logits(model: FusionModel, inputs: Any, others: Mapping[str, Tokens], 
 
 def _repeated(part: Tensor, times: int) -> Tensor:
     return part if times == 1 else part.repeat(times, *[1] * (part.ndim - 1))
-
-
-def _check(logits: Tensor) -> None:
-    if not logits.requires_grad:
-        raise Unattributable
