@@ -59,7 +59,7 @@ def test_only_patients_of_a_split_are_asked_for(tmp_path: Path) -> None:
         explain_folder(bundle, folder, tmp_path / "other", split="heldout")
     assert not (tmp_path / "other").exists()
     (folder / "metadata" / "subject_splits.parquet").unlink()
-    with pytest.raises(UsageError, match="subject_splits.parquet is missing"):
+    with pytest.raises(UsageError, match=r"subject_splits\.parquet is missing"):
         explain_folder(bundle, folder, tmp_path / "other", split="held_out")
 
 
