@@ -55,7 +55,7 @@ def explain(recipe: str, folder: Path, patients: int, epochs: int, encoders: dic
             "name": recipe,
             "runs": str(folder / "runs"),
             "data": {"folder": str(folder / "data"), "synthetic": {"patients": patients, "recipe": recipe}},
-            "training": {"epochs": epochs, "lr": 3e-3},
+            "training": {"epochs": epochs, "patience": epochs, "lr": 3e-3},  # exclusive or shows nothing for long
             "model": {"encoders": encoders, "fusion": "early", "dim": 32},
         }
     )
@@ -70,7 +70,7 @@ def explain(recipe: str, folder: Path, patients: int, epochs: int, encoders: dic
     for each in contributions(sets, scores, tested, store.task):
         print(f"  {each.modality:7} {in_words(each.value)}, share of predictions {each.share.value:.0%}")
     for pair in interactions_of(sets, scores):
-        print(f"  {pair.first} x {pair.second}: {in_words(pair.index)}")
+        print(f"  {pair.first} x {pair.second}: {in_words(pair.together)}")
     for modality in ("codes", "notes"):
         top = attributed(fit, store, modality, rows.tolist())[:8]
         print(f"  {modality}: " + ", ".join(f"{name} {mean:+.2f} ({count})" for name, count, mean, _ in top))

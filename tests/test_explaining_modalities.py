@@ -58,7 +58,7 @@ def test_where_codes_and_notes_are_needed_together_the_value_lies_in_their_inter
     cohort = Patients()
     sets, tested = cohort.as_sets("early", synergy), drawn(cohort, cohort.target(synergy))
     scores = sets.scores(tested, AUROC)
-    pairs = {(row.first, row.second): row.index for row in interactions_of(sets, scores)}
+    pairs = {(row.first, row.second): row.together for row in interactions_of(sets, scores)}
     assert pairs["codes", "notes"].low > 0.2
     assert pairs["codes", "notes"].value == pytest.approx(scores[-1].value - 0.5)
     for pair in (("codes", "images"), ("notes", "images")):

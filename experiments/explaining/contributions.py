@@ -45,7 +45,7 @@ class Interaction(NamedTuple):
     strategy: str
     first: str
     second: str
-    index: Interval
+    together: Interval
 
 
 def modality_values(findings: Findings) -> Section | None:
@@ -156,7 +156,7 @@ def _values_table(rows: Sequence[Contribution], metric: Metric, task: Task) -> T
 def _interactions_table(rows: Sequence[Interaction], metric: Metric) -> Table:
     heads = ["strategy", "first", "second", f"interaction in {metric_name(metric.name)}", "low", "high"]
     note = f"Of the best {MOST_SHOWN} strategies." if len({row.strategy for row in rows}) == MOST_SHOWN else ""
-    return Table(heads, [[row.strategy, row.first, row.second, *_cells(row.index)] for row in rows], note)
+    return Table(heads, [[row.strategy, row.first, row.second, *_cells(row.together)] for row in rows], note)
 
 
 def _cells(span: Interval) -> tuple[float, float, float]:
@@ -179,13 +179,13 @@ def _found(rows: Sequence[Contribution], scores: Sequence[Score], metric: Metric
 
 def _needed(rows: Sequence[Interaction], metric: Metric) -> str:
     """Say which two modalities of the best strategy depend most on each other."""
-    shown = [row for row in rows if row.index.low > 0 or row.index.high < 0]
+    shown = [row for row in rows if row.together.low > 0 or row.together.high < 0]
     if not shown:
         return "No two modalities are shown to need or to replace each other in it."
-    most = max(shown, key=lambda row: abs(row.index.value))
-    together = (most.index.value > 0) == metric.higher_is_better
+    most = max(shown, key=lambda row: abs(row.together.value))
+    together = (most.together.value > 0) == metric.higher_is_better
     means = "they bring more together than alone" if together else "each is worth less where the other is there"
-    return f"The largest interaction is that of {most.first} and {most.second}, {in_words(most.index)}: {means}."
+    return f"The largest interaction is that of {most.first} and {most.second}, {in_words(most.together)}: {means}."
 
 
 def _how_to_read(metric: Metric, task: Task) -> str:
