@@ -72,7 +72,7 @@ class Predictor:
         from experiments.device import move
 
         inputs = {
-            modality: _collate(preprocessor, records, on_unreadable)
+            modality: collate_records(preprocessor, records, on_unreadable)
             for modality, preprocessor in self.preprocessors.items()
         }
         logits = self.model(move(inputs, self.device))
@@ -188,7 +188,8 @@ def verify(folder: Path) -> None:
             raise UsageError(f"{folder / name}: differs from the bundle's manifest (sha256); do not trust this bundle")
 
 
-def _collate(preprocessor: Any, records: list[Record], on_unreadable: Callable[[Path], None] | None) -> Any:
+def collate_records(preprocessor: Any, records: list[Record], on_unreadable: Callable[[Path], None] | None) -> Any:
+    """Return the inputs of one modality for some patients, those who lack it masked."""
     from experiments.data.pack import pack_records
 
     while True:

@@ -176,6 +176,14 @@ def _model_verbs(verbs: Verbs) -> None:
     predict.add_argument("--labels", default=None, help="label file that gives the prediction times (and truths)")
     _runs(predict)
     predict.set_defaults(run="predict")
+    explain = verbs.add_parser("explain", help="which codes, words and image regions a model's predictions rest on")
+    explain.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
+    explain.add_argument("folder", type=Path)
+    explain.add_argument("-o", "--out", type=Path, required=True, help="folder of the page and its tables")
+    explain.add_argument("--labels", default=None, help="label file that gives the prediction times")
+    explain.add_argument("--split", default=None, help="only patients of this split of the folder, e.g. held_out")
+    _runs(explain)
+    explain.set_defaults(run="explain")
 
 
 def _other_verbs(verbs: Verbs) -> None:

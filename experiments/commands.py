@@ -212,6 +212,23 @@ def predict(arguments: Namespace) -> int:
     return 0
 
 
+def explain(arguments: Namespace) -> int:
+    """Say which codes, words and image regions a model's predictions for a folder rest on."""
+    from experiments.explaining.folder import explain_folder
+
+    page = explain_folder(
+        arguments.model,
+        arguments.folder,
+        arguments.out,
+        labels=arguments.labels,
+        split=arguments.split,
+        runs=arguments.runs or Path("runs"),
+        progress=True,
+    )
+    say(f"wrote {page}")
+    return 0
+
+
 def components(arguments: Namespace) -> int:
     """List the catalogue or show one component."""
     from experiments.catalogue import catalogue_markdown, render_catalogue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.audit.gate import NOT_RUN, gate_folds
-from experiments.coalitions import MOST, coalition_predictions
+from experiments.coalitions import MOST, coalition_predictions, mean_weights, who_has
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
 from experiments.config import Config, TrainingConfig, parse_config
@@ -194,8 +194,11 @@ def _predicted(fit: Fit, store: Store) -> dict[str, Any]:
     if not 1 < len(fit.preparations) <= MOST:
         return {"predictions": predict_rows(fit.model, fit.preparations, store, rows), "tuning_predictions": tuning}
     sets = coalition_predictions(fit.model, fit.preparations, store, rows)
-    names = np.array(list(fit.preparations))
-    return {"predictions": sets[-1], "tuning_predictions": tuning, "coalitions": sets, "modalities": names}
+    of_sets = {"coalitions": sets, "modalities": np.array(list(fit.preparations))}
+    of_sets["present"] = who_has(fit.preparations, store, rows)
+    weights = mean_weights(fit.model, fit.preparations, store, rows)
+    of_sets |= {"weights": weights} if weights is not None else {}
+    return {"predictions": sets[-1], "tuning_predictions": tuning, **of_sets}
 
 
 def _together(contender: Mapping[str, Any], seeds: Sequence[int]) -> list[list[int]]:

@@ -95,5 +95,5 @@ def precision(device: torch.device) -> Any:
 
 
 def squeeze_outputs(task: Task, predictions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Drop the output axis where a patient has one number. Shape: (N, K) -> (N,) or (N, K)."""
-    return predictions[:, 0] if task.outputs == 1 else predictions
+    """Drop the output axis where a patient has one number. Shape: (..., N, K) -> (..., N) or (..., N, K)."""
+    return predictions[..., 0] if task.outputs == 1 else predictions

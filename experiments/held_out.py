@@ -23,7 +23,9 @@ class HeldOut:
     """Rows, the fold that held each out, and predictions of strategies, one a seed; warnings say what is not there.
 
     `tuning` are the rows that chose the epochs of each fold, `files` what each run of a strategy left, by seed and
-    fold: arrays named `predictions`, `tuning_predictions` and, of a network of several modalities, `coalitions`.
+    fold: arrays named `predictions`, `tuning_predictions` and, of a network of several modalities, `coalitions`
+    (predictions from every set of `modalities`), `present` (who has which) and, of a fusion with a view a modality,
+    `weights` (how much each counts in the mean).
 
     Shape:
         rows, subject_ids and fold (N,) int64; target (N,) or (N, K); predictions (N,) or (N, K) each.

@@ -80,14 +80,32 @@ def predict_folder(
     if out.is_dir():
         raise UsageError(f"{out} is a folder; name a parquet file")
     dataset = open_dataset(folder)
-    with tempfile.TemporaryDirectory() as downloaded:
-        predictor = load_bundle(_find(model, runs, tracking, Path(downloaded)), pick_device())
-    table = _last_times(dataset) if labels is None else _labelled(dataset, labels, predictor.task)
+    predictor = open_predictor(model, runs, tracking)
+    table = rows_to_predict(dataset, labels, predictor.task)
     watch = _Watch(_vocabulary(predictor), predictor.modalities)
     mode = bad_images or predictor.contract.get("bad_images", "error")
     found = _predict(predictor, dataset, table, watch, batch_size, progress, mode)
     _write(pl.concat([table, _columns(predictor, found)], how="horizontal"), out)
     return Predictions(out, len(table), watch.coverage, watch.nothing, tuple(watch.warnings(len(table))))
+
+
+def open_predictor(model: str | Path, runs: Path, tracking: str | None = None) -> Predictor:
+    """Load a bundle folder or a registered model.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    with tempfile.TemporaryDirectory() as downloaded:
+        return load_bundle(_find(model, runs, tracking, Path(downloaded)), pick_device())
+
+
+def rows_to_predict(dataset: Dataset, labels: str | None, task: Task) -> pl.DataFrame:
+    """Return whom to predict and when: the rows of a label file, or else each subject at its last event.
+
+    Raises:
+        UsageError: there is no such label, or one of another kind of task.
+    """
+    return _last_times(dataset) if labels is None else _labelled(dataset, labels, task)
 
 
 def _find(model: str | Path, runs: Path, tracking: str | None, destination: Path) -> Path:

@@ -119,14 +119,19 @@ class Tested:
         return {metric.name: _mean_of_defined(np.stack([each[metric.name] for each in found])) for metric in metrics}
 
 
-def mean_score(scores: Sequence[Score]) -> Score:
-    """Return the mean over seeds."""
+def weighted_sum(weights: Array, scores: Sequence[Score]) -> Score:
+    """Return a weighted sum of scores, resample by resample. Shape: weights (len(scores),)."""
     left_out = [each.left_out for each in scores if each.left_out is not None]
     return Score(
-        np.mean([each.folds for each in scores], axis=0),
-        np.mean([each.distribution for each in scores], axis=0),
-        np.mean(left_out, axis=0) if left_out else None,
+        np.tensordot(weights, [each.folds for each in scores], 1),
+        np.tensordot(weights, [each.distribution for each in scores], 1),
+        np.tensordot(weights, left_out, 1) if left_out else None,
     )
+
+
+def mean_score(scores: Sequence[Score]) -> Score:
+    """Return the mean over seeds."""
+    return weighted_sum(np.full(len(scores), 1 / len(scores)), scores)
 
 
 def _mean_of_defined(values: Array) -> Array:

@@ -12,6 +12,8 @@ from experiments.clinical.subgroups import subgroups_section
 from experiments.comparison import Comparison
 from experiments.config import Config
 from experiments.data.store import Store
+from experiments.explaining.contributions import modality_values
+from experiments.explaining.removal import missing_modalities
 from experiments.held_out import HeldOut
 from experiments.section import Section
 
@@ -34,6 +36,8 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     decisions_section,
     conformal_section,
     subgroups_section,
+    modality_values,
+    missing_modalities,
 )
 """In the order of the report; a part that these patients or models cannot answer returns None."""
 

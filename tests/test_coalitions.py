@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from experiments import comparing, sections
-from experiments.coalitions import coalition_predictions
+from experiments.coalitions import coalition_predictions, mean_weights, who_has
 from experiments.comparing import compare_config
 from experiments.config import ExperimentConfig
 from experiments.evaluate import predict_rows
+from experiments.feeding import build_model, preparations
 from experiments.section import Picture, Section, Table
 from experiments.sections import Findings
 from experiments.train import train
@@ -45,6 +47,24 @@ def test_sets_hide_what_is_not_in_them_and_nothing_else(config: ExperimentConfig
     assert 0 < has.sum() < len(has)
     moved = np.abs(sets[-1] - sets[-1 - 2**notes])[:, 0] > 1e-7
     assert np.array_equal(moved, has)
+    assert np.array_equal(who_has(fit.preparations, store, rows)[notes], has)
+    assert mean_weights(fit.model, fit.preparations, store, rows) is None  # early fusion has one view of everything
+
+
+@pytest.mark.parametrize("fusion", ["late", "gated"])
+def test_mean_weights_are_those_of_patients_who_have_the_modality(config: ExperimentConfig, fusion: str) -> None:
+    store, rows = open_store(config), open_store(config).cohort.rows("held_out")
+    plans = preparations(Architecture.from_dict(config.model.model_dump()), config.data.preprocess)
+    ready = {name: store.preprocessor(plan) for name, plan in plans.items()}
+    architecture = Architecture.from_dict({**config.model.model_dump(), "fusion": fusion})
+    model = build_model(architecture, ready, 1).eval()
+    found = mean_weights(model, plans, store, rows)
+    inputs = {name: store.source(plan).collate(torch.from_numpy(rows)) for name, plan in plans.items()}
+    with torch.no_grad():
+        weights = model.fuse(inputs).weights.numpy()
+    has = who_has(plans, store, rows)
+    assert not has.all()
+    assert found == pytest.approx([weights[has[j], j].mean() for j in range(3)], abs=1e-5)
 
 
 def test_a_part_of_the_report_reads_what_runs_left(config: ExperimentConfig, monkeypatch: pytest.MonkeyPatch) -> None:

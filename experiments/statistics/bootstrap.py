@@ -113,7 +113,8 @@ def metric_distributions(
         if metric.name in _RANKED:
             way, place = _RANKED[metric.name]
             if way not in passes:
-                passes[way] = _PASSES[way](target, prediction, resamples)
+                precise = any(_RANKED.get(each.name) == (way, 1) for each in metrics)
+                passes[way] = _PASSES[way](target, prediction, resamples, precise)
             found[metric.name] = passes[way][place]
         elif metric.name not in found:
             each = (weight for weights in resamples.weights() for weight in weights)
@@ -143,7 +144,9 @@ def mean_distribution(columns: Array, resamples: Resamples) -> Array:
     return means
 
 
-def _curves(target: Array, prediction: Array, resamples: Resamples, width: int = 1) -> tuple[Array, Array]:
+def _curves(
+    target: Array, prediction: Array, resamples: Resamples, precise: bool = True, width: int = 1
+) -> tuple[Array, Array]:
     """Return the AUROC and the average precision of every resample.
 
     Only where a positive stands does either curve say something, so all but one running sum is as wide as there are
@@ -151,6 +154,7 @@ def _curves(target: Array, prediction: Array, resamples: Resamples, width: int =
     of ties begins and ends.
 
     Args:
+        precise: whether the average precision is wanted; NaN if not.
         width: how many predictions in a row belong to one row of the cohort.
 
     Shape:
@@ -181,23 +185,26 @@ def _curves(target: Array, prediction: Array, resamples: Resamples, width: int =
             above = (above + before) / 2
         area = total * positives - np.einsum("rp,rp->r", weight, above, dtype=np.float64)
         aurocs.append(_divided(area, total * positives))
+        if not precise:
+            precisions.append(np.full(len(counts), np.nan))
+            continue
         precision = np.divide(found, until, out=np.zeros(until.shape), where=until > 0)
         precisions.append(_divided(np.einsum("rp,rp->r", weight, precision), positives))
     return np.concatenate(aurocs), np.concatenate(precisions)
 
 
-def _each(target: Array, prediction: Array, resamples: Resamples) -> tuple[Array, Array]:
+def _each(target: Array, prediction: Array, resamples: Resamples, precise: bool) -> tuple[Array, Array]:
     """Average over classes or labels, in each resample over those that are defined there."""
     truth = target if target.ndim == 2 else target[:, None] == np.arange(prediction.shape[1])
-    found = np.array([_curves(truth[:, k], prediction[:, k], resamples) for k in range(prediction.shape[1])])
+    found = np.array([_curves(truth[:, k], prediction[:, k], resamples, precise) for k in range(prediction.shape[1])])
     defined = np.isfinite(found)
     sums, counts = np.where(defined, found, 0.0).sum(0), defined.sum(0)
     return _divided(sums[0], counts[0]), _divided(sums[1], counts[1])
 
 
-def _pooled(target: Array, prediction: Array, resamples: Resamples) -> tuple[Array, Array]:
+def _pooled(target: Array, prediction: Array, resamples: Resamples, precise: bool) -> tuple[Array, Array]:
     """Rank all pairs of row and label together."""
-    return _curves(target.ravel(), prediction.ravel(), resamples, width=target.shape[1])
+    return _curves(target.ravel(), prediction.ravel(), resamples, precise, target.shape[1])
 
 
 def _divided(value: Array, by: Array) -> Array:

@@ -1,0 +1,106 @@
+"""Pictures of what modalities are worth, and of what is left without them: a small panel a modality."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from experiments.metrics import metric_name
+from experiments.plots import COLOURS, GREY
+
+if TYPE_CHECKING:
+    from experiments.explaining.contributions import Contribution
+    from experiments.explaining.removal import Removal
+
+_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
+_SMALL: dict[str, Any] = {"fontsize": 9, "color": "#222222"}
+_ACROSS = 3  # panels side by side
+
+
+def values_png(rows: Sequence[Contribution], metric: str) -> bytes:
+    """Draw the Shapley value of each modality with its interval, strategies below each other, the best on top."""
+    strategies = list(dict.fromkeys(row.strategy for row in rows))[::-1]
+    modalities = list(dict.fromkeys(row.modality for row in rows))
+    figure = Figure(figsize=(1.6 + 1.8 * len(modalities), 0.9 + 0.24 * len(strategies)), layout="constrained")
+    panels = figure.subplots(1, len(modalities), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, colour, modality in zip(panels, COLOURS, modalities, strict=False):
+        axes.axvline(0, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        for row in (each for each in rows if each.modality == modality):
+            place = strategies.index(row.strategy)
+            axes.plot([row.value.low, row.value.high], [place] * 2, color=colour, linewidth=2, zorder=2)
+            axes.plot([row.value.value], [place], "o", color=colour, markersize=5, zorder=3)
+        axes.set_title(modality, **_STYLE)
+        axes.set_yticks(range(len(strategies)), strategies, **_SMALL)
+        axes.set_ylim(-0.6, len(strategies) - 0.4)
+        axes.locator_params(axis="x", nbins=4)
+        _plain(axes, "x")
+    figure.supxlabel(f"part of {metric_name(metric)} (Shapley value), 95% interval", **_STYLE)
+    return _png(figure)
+
+
+def curves_png(rows: Sequence[Removal], shares: Sequence[float], metric: str) -> bytes:
+    """Draw the metric against how many of a modality's patients lose it: a panel a modality, a line a strategy."""
+    strategies = list(dict.fromkeys(row.strategy for row in rows))
+    modalities = list(dict.fromkeys(row.removed for row in rows))
+    down = math.ceil(len(modalities) / _ACROSS)
+    across = math.ceil(len(modalities) / down)
+    figure = Figure(figsize=(1.2 + 3.1 * across, 0.9 + 2.6 * down), layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
+    apart = 2.0 if len(strategies) < 3 else 8.0 / len(strategies)  # intervals side by side, not on each other
+    for axes, modality in zip(panels, modalities, strict=False):
+        for place, strategy in enumerate(strategies):
+            row = next(each for each in rows if (each.strategy, each.removed) == (strategy, modality))
+            x = 100 * np.array(shares) + apart * (place - (len(strategies) - 1) / 2)
+            _line(axes, x, row, COLOURS[place])
+        axes.set_title(f"without {modality}: {row.patients:,} lose it at most", **_SMALL)
+        axes.set_xticks(100 * np.array(shares), [f"{share:.0%}" for share in shares], **_SMALL)
+        _plain(axes, "y")
+    for axes in panels[len(modalities) :]:
+        axes.set_visible(False)
+    figure.supxlabel("share of its patients who lose it", **_STYLE)
+    figure.supylabel(f"{metric_name(metric)}, 95% interval", **_STYLE)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def _line(axes: Any, x: Any, row: Removal, colour: str) -> None:
+    axes.vlines(x, [each.low for each in row.spans], [each.high for each in row.spans], color=colour, linewidth=1.2)
+    axes.plot(x, row.values, "o-", color=colour, linewidth=1.6, markersize=4, label=row.strategy)
+
+
+def bars_png(titles: Mapping[str, Sequence[tuple[str, float]]], label: str) -> bytes:
+    """Draw values by name as bars, a panel a title, in the order given."""
+    longest = max(len(each) for each in titles.values())
+    figure = Figure(figsize=(4.2 * len(titles) + 0.4, 0.9 + 0.26 * longest), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, (title, found) in zip(panels, titles.items(), strict=True):
+        values = [value for _, value in found][::-1]
+        colours = [COLOURS[1] if value > 0 else COLOURS[0] for value in values]
+        axes.barh(range(len(values)), values, color=colours, height=0.65)
+        axes.set_yticks(range(len(values)), [name for name, _ in found][::-1], **_SMALL)
+        axes.axvline(0, color=GREY, linewidth=1)
+        axes.set_title(title, **_STYLE)
+        axes.locator_params(axis="x", nbins=4)
+        _plain(axes, "x")
+    figure.supxlabel(label, **_STYLE)
+    return _png(figure)
+
+
+def _plain(axes: Any, grid: str) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
