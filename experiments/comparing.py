@@ -26,6 +26,7 @@ from experiments.held_out import held_out_rows, with_predictions
 from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import primary_metric
 from experiments.planning import about_comparison, power_line, registered_primary
+from experiments.reporting.reproducibility import reproduction
 from experiments.sections import Findings, sections
 from experiments.slots import default_workers
 from experiments.stackable import groups
@@ -95,6 +96,7 @@ def compare_config(
     held_out = with_predictions(tested, store, found)
     about = about_comparison(config, store, subject, held_out, count, remarks)
     about |= {"primary": stated, "power": power, "audit": audited}
+    about["again"] = reproduction(config, by, count, audit=audit)
     comparison = compare_predictions(
         store.task,
         held_out.target,
