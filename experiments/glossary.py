@@ -74,7 +74,7 @@ def _icd_text(code: str) -> str | None:
     if vocabulary != "ICD10CM":
         return None
     try:
-        import simple_icd_10_cm as icd  # type: ignore[import-not-found, unused-ignore]
+        import simple_icd_10_cm as icd
     except ImportError:
         return None
     return str(icd.get_description(bare)) if icd.is_valid_item(bare) else None

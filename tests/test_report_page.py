@@ -32,9 +32,10 @@ PROBE = """<!doctype html><iframe id='page' style='width:390px;height:900px;bord
   document.title = JSON.stringify({{
     width: page.documentElement.scrollWidth, height: page.documentElement.scrollHeight,
     images: images.map(each => each.naturalWidth), paper: style.backgroundColor, ink: style.color,
-    requests: own.performance.getEntriesByType('resource').map(each => each.name).filter(each => !each.startsWith('data:')),
+    requests: own.performance.getEntriesByType('resource').map(each => each.name)
+      .filter(each => !each.startsWith('data:')),
     headings: [...page.querySelectorAll('h1,h2,h3')].map(each => each.tagName),
-    targets: [...page.querySelectorAll('nav a')].map(each => page.querySelector('[id="' + each.hash.slice(1) + '"]') !== null),
+    targets: [...page.querySelectorAll('nav a')].map(each => page.getElementById(each.hash.slice(1)) !== null),
   }});
 }});</script>"""
 
