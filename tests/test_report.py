@@ -142,7 +142,7 @@ def test_everything_that_comes_from_outside_is_escaped() -> None:
 
 
 def test_tables_and_facts_are_escaped_and_an_empty_table_says_so() -> None:
-    assert table([NASTY], [[NASTY]]).count("&lt;script&gt;") == 2
+    assert table([NASTY], [[NASTY]]).count("&lt;script&gt;") == 3  # head, cell, label
     assert "None." in table(["trial"], [])
     assert "<script" not in facts({NASTY: NASTY})
     assert "seed" not in facts({"seed": None})

@@ -60,7 +60,7 @@ def looked(page: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     def look(system: str) -> tuple[dict[str, object], str]:
         scheme = {"dark": "0", "light": "1"}[system]
         command = [
-            str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars",
             "--disable-background-networking", f"--user-data-dir={folder / system}", "--virtual-time-budget=10000",
             f"--blink-settings=preferredColorScheme={scheme}", "--dump-dom", path.as_uri(),
         ]  # fmt: skip

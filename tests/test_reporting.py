@@ -30,7 +30,7 @@ from tests.toy_comparison import planted, tiny_config
 
 @pytest.fixture(scope="module")
 def found() -> Comparison:
-    return planted(100)
+    return planted()
 
 
 def test_the_headline_says_what_is_shown_and_no_more(found: Comparison) -> None:

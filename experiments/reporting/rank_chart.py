@@ -9,7 +9,7 @@ import numpy as np
 from experiments.reporting.page import text, wide
 from experiments.statistics.ranks import Ranks
 
-_WIDTH, _AXIS, _STEP = 720, 440, 22
+_WIDTH, _AXIS, _STEP = 880, 440, 22
 
 
 def rank_chart(ranks: Ranks) -> str:

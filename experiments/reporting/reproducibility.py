@@ -39,40 +39,40 @@ def reproducibility_part(comparison: Comparison) -> Part | None:
     """Return the box with what it takes to run the comparison again."""
     about = comparison.about
     again: Mapping[str, Any] = about.get("again") or {}
-    if not again:
+    known = {
+        "data fingerprint": about.get("data_fingerprint"),
+        "split fingerprint": about.get("split_fingerprint"),
+        "git commit": about.get("git_commit"),
+        "date": again.get("date"),
+        "device": again.get("device"),
+    }
+    if not any(known.values()):
         return None
-    commit = str(about.get("git_commit", "unknown"))
-    checkout = [] if commit == "unknown" else [f"git checkout {commit.removesuffix('+changes')}"]
-    edited = commit.endswith("+changes")
-    searched = any(" search " in each for each in again["commands"])
-    notes = [
-        *(["The code had changes that were not committed: the commit alone is not all of it."] if edited else []),
-        *(
-            ["A search with several workers may find another architecture; what is compared then differs with it."]
-            if searched
-            else []
-        ),
-    ]
-    body = [
-        paragraph(
-            "The same data, code and seeds on the same device give the same numbers. Compare the fingerprints of data "
-            "and splits first: if they differ, so may everything else."
-        ),
-        f"<pre><code>{text(chr(10).join([*checkout, *again['commands']]))}</code></pre>",
-        *(paragraph(note, "note") for note in notes),
-        facts(
-            {
-                "data fingerprint": about.get("data_fingerprint"),
-                "split fingerprint": about.get("split_fingerprint"),
-                "git commit": commit,
-                "date": again["date"],
-                "device": again["device"],
-            }
-        ),
-        folded("Versions of packages", [table(["package", "version"], list(again["versions"].items()))]),
-        folded(f"Settings ({CONFIG})", [f"<pre><code>{text(again['config'])}</code></pre>"]),
-    ]
+    words = (
+        "The same data, code and seeds on the same device give the same numbers. Compare the fingerprints of data and "
+        "splits first: if they differ, so may everything else."
+    )
+    body = [paragraph(words), *_commands(again, str(about.get("git_commit", "unknown"))), facts(known)]
+    if again:
+        body += [
+            folded("Versions of packages", [table(["package", "version"], list(again["versions"].items()))]),
+            folded(f"Settings ({CONFIG})", [f"<pre><code>{text(again['config'])}</code></pre>"]),
+        ]
     return Part("Run it again", body)
+
+
+def _commands(again: Mapping[str, Any], commit: str) -> list[str]:
+    """Return the commands, and what they do not tell."""
+    if not again:
+        return []
+    checkout = [] if commit == "unknown" else [f"git checkout {commit.removesuffix('+changes')}"]
+    found = [f"<pre><code>{text(chr(10).join([*checkout, *again['commands']]))}</code></pre>"]
+    if commit.endswith("+changes"):
+        found.append(paragraph("The code had changes that were not committed: the commit is not all of it.", "note"))
+    if any(" search " in each for each in again["commands"]):
+        words = "A search with several workers may find another architecture; what is compared then differs with it."
+        found.append(paragraph(words, "note"))
+    return found
 
 
 def _given(settings: Any) -> Any:
