@@ -24,14 +24,13 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debi
 
 # The page has no script; the frame around it asks what came of it. A frame can be narrower than chromium's windows.
 PROBE = """<!doctype html><iframe id='page' style='width:390px;height:900px;border:0' srcdoc="{page}"></iframe>
-<script>addEventListener('load', async () => {{
+<script>addEventListener('load', () => {{
   const own = document.getElementById('page').contentWindow, page = own.document;
   const images = [...page.images];
-  await Promise.all(images.map(each => each.decode().catch(() => null)));
   const style = own.getComputedStyle(page.body);
   document.title = JSON.stringify({{
     width: page.documentElement.scrollWidth, height: page.documentElement.scrollHeight,
-    images: images.map(each => each.naturalWidth), paper: style.backgroundColor, ink: style.color,
+    images: images.map(each => each.complete ? each.naturalWidth : 0), paper: style.backgroundColor, ink: style.color,
     requests: own.performance.getEntriesByType('resource').map(each => each.name)
       .filter(each => !each.startsWith('data:')),
     headings: [...page.querySelectorAll('h1,h2,h3')].map(each => each.tagName),
@@ -60,8 +59,8 @@ def looked(page: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     def look(system: str) -> tuple[dict[str, object], str]:
         scheme = {"dark": "0", "light": "1"}[system]
         command = [
-            str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--hide-scrollbars",
-            "--disable-background-networking", f"--user-data-dir={folder / system}", "--virtual-time-budget=10000",
+            str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            "--hide-scrollbars", "--disable-background-networking", f"--user-data-dir={folder / system}",
             f"--blink-settings=preferredColorScheme={scheme}", "--dump-dom", path.as_uri(),
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
