@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from experiments.card import LEAST_EASE, card_prose, model_card
-from experiments.glossary import UNNAMED, frequent_codes, gloss, glosses, read_glossary
+from experiments.config import parse_config
+from experiments.feeding import preparations
+from experiments.frequent import codes_in_words
+from experiments.glossary import MOST, UNNAMED, frequent_codes, gloss, glosses, read_glossary
 from experiments.readability import readability
-from fusion import UsageError
+from experiments.workspace import open_store
+from fusion import Architecture, UsageError
 
 DESCRIPTION: dict[str, Any] = {
     "architecture": {
@@ -80,3 +85,30 @@ def test_a_glossary_is_read_and_its_mistakes_are_told(tmp_path: Path) -> None:
         read_glossary(path)
     with pytest.raises(UsageError, match=r"card\.glossary: no such file"):
         read_glossary(tmp_path / "none.csv")
+
+
+def test_codes_are_counted_over_training_patients(small_folder: Path, tmp_path: Path) -> None:
+    glossary = tmp_path / "words.csv"
+    glossary.write_text("GENDER//F,a woman\n", encoding="utf-8")
+    data = {
+        "name": "words",
+        "runs": tmp_path / "runs",
+        "data": {"folder": small_folder},
+        "card": {"glossary": str(glossary)},
+        "model": {"encoders": {"codes": "bag"}, "fusion": "early"},
+    }
+    config = parse_config(data)
+    store = open_store(config)
+    plans = preparations(Architecture.from_dict({"encoders": {"codes": "bag"}, "fusion": "early", "dim": 8}), {})
+    found = codes_in_words(config, store, plans)
+    assert found["Demographics"]["GENDER//F"] == "a woman"
+    assert all(1 <= len(mine) <= MOST for mine in found.values())
+    train = store.cohort.subject_ids[store.cohort.rows("train")]
+    events = pl.read_parquet(small_folder / "data" / "**" / "*.parquet").filter(
+        pl.col("subject_id").is_in(train.tolist())
+    )
+    have = dict(events.group_by("code").agg(pl.col("subject_id").n_unique()).iter_rows())
+    assert next(iter(found["Demographics"])) == "AGE"  # made from the birth that everybody has
+    ranked = [have[code] for code in found["Demographics"] if code != "AGE"]
+    assert ranked == sorted(ranked, reverse=True)
+    assert codes_in_words(config, store, {}) == {}
