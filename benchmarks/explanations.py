@@ -85,7 +85,7 @@ def attributed(fit: Fit, store: Store, modality: str, rows: Sequence[int]) -> li
         inputs = {name: store.source(plan).collate(here) for name, plan in fit.preparations.items()}
         some, _ = present_rows(inputs[modality])
         mine = {name: type(each)(*(part[some] for part in each)) for name, each in inputs.items()}
-        found = attribute(model, mine, modality, 0)
+        found = attribute(model, mine, modality, 0).values
         items = items_of(mine[modality])
         assert items is not None
         tally.add(items[0].numpy(), items[1].numpy(), found.double().numpy(), here[some].tolist())

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from experiments.readability import readability
+
 LIMITS = """\
-A research model. It was selected on the tuning split and tested once on patients of the same source; expect
-it to do worse elsewhere and later. It is not a medical device and must not decide about care on its own.
-Check calibration and performance by subgroup on local data before any prospective use. Associations it
-learned are not causes."""
+This is a research model. It was chosen on the tuning split. It was tested once, on patients of the same source.
+Expect it to do worse in other places and in later years. It is not a medical device and must not decide about
+care on its own. Check its risks on your own patients first, also group by group. What it learned from is not
+the cause of what it predicts."""
 
 MISSING = """\
-A modality a patient lacks is masked, not imputed. Each of the modalities read ({modalities}) may be absent,
-and a patient with none of them gets the model's answer to an empty record. Codes that were not in the
-training split count as unknown; `ehrfusion predict` says how much of a folder the model knows."""
+What a patient lacks is masked. Nothing is filled in. The model reads {modalities}, and each may be absent. A
+patient with none of them gets the answer to an empty record. Codes that were not there in training count as
+unknown. `ehrfusion predict` says how much of a folder the model knows."""
+
+INTERVALS = "Intervals, where given, are over patients."
+
+LEAST_EASE = 55.0
+"""Flesch's reading ease that the prose of a card must have: 60 and more is plain English."""
 
 SHOWN = {
     "dataset": "Dataset",
@@ -48,13 +55,33 @@ def model_card(description: Mapping[str, Any]) -> str:
         sections.append("## Cohort\n\n" + _table(("split or group", "patients"), rows))
     sections.append("## Performance on the held-out split\n\n" + _metrics(description["metrics"]))
     sections.append("## Missing modalities\n\n" + MISSING.format(modalities=_and(modalities)))
+    if codes := contract.get("codes_in_words"):
+        sections.append("## What the codes mean\n\n" + _codes(codes))
     if training := contract.get("training"):
         rows = [(str(name), _number(value)) for name, value in training.items() if value is not None]
         sections.append("## Training\n\n" + _table(("setting", "value"), rows))
     if versions := contract.get("versions"):
         rows = [(str(name), str(value)) for name, value in versions.items()]
         sections.append("## Software\n\n" + _table(("package", "version"), rows))
+    found = readability(card_prose(description))
+    foot = f"Flesch reading ease of this card's prose: {found.ease:.0f} (60 and more is plain English)"
+    sections.append(f"---\n\n{foot}; school grade by Flesch and Kincaid: {found.grade:.0f}.")
     return "\n\n".join(sections) + "\n"
+
+
+def card_prose(description: Mapping[str, Any]) -> str:
+    """Return the sentences of a card, without its tables and lists."""
+    missing = MISSING.format(modalities=_and(list(description["architecture"]["encoders"])))
+    return " ".join([_task(description["task"]), LIMITS, missing, INTERVALS if description["metrics"] else ""])
+
+
+def _codes(codes: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the most frequent codes of each category with what they mean."""
+    lines = [
+        f"- {category}: " + "; ".join(f"`{code}` {' '.join(words.split())}" for code, words in mine.items())
+        for category, mine in codes.items()
+    ]
+    return "\n".join(["The most frequent codes of the training split, category by category:", "", *lines])
 
 
 def _task(task: Mapping[str, Any]) -> str:
@@ -98,7 +125,7 @@ def _metrics(metrics: Mapping[str, Any]) -> str:
             rows.append((name, _number(each), interval))
     if not rows:
         return "Not evaluated."
-    return _table(("metric", "value", "95% interval"), rows) + "\n\nIntervals, where given, are over patients."
+    return _table(("metric", "value", "95% interval"), rows) + "\n\n" + INTERVALS
 
 
 def _table(head: tuple[str, ...], rows: list[Any]) -> str:

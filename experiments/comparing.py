@@ -26,6 +26,7 @@ from experiments.kept import result_path
 from experiments.metrics import primary_metric
 from experiments.nested import tune, tuning_section
 from experiments.planning import about_comparison, power_line, registered_primary
+from experiments.reporting.reproducibility import reproduction
 from experiments.sections import Findings, sections
 from experiments.slots import default_workers
 from experiments.stackable import groups
@@ -98,6 +99,7 @@ def compare_config(
     held_out = with_predictions(tested, store, found)
     about = about_comparison(config, store, subject, held_out, count, remarks)
     about |= {"primary": stated, "power": power, "audit": audited}
+    about["again"] = reproduction(config, by, count, audit=audit)
     comparison = compare_predictions(
         store.task,
         held_out.target,

@@ -15,7 +15,9 @@ from experiments.config import Config, ExperimentConfig
 from experiments.held_out import HeldOut
 from experiments.plots import forest_png
 from experiments.rank_diagram import rank_diagram_png
-from experiments.report import comparison_html
+from experiments.reporting.comparison_page import comparison_html
+from experiments.reporting.latex import comparison_tex, leaderboard_csv
+from experiments.reporting.reproducibility import CONFIG
 from experiments.section import Section
 from experiments.whole import whole_file
 
@@ -28,14 +30,17 @@ def write_comparison(
 ) -> None:
     """Write everything, and log all but the predictions."""
     folder.mkdir(parents=True, exist_ok=True)
-    picture = forest_png(comparison)
     contents = {
         "comparison.csv": comparison.to_csv().encode(),
         "differences.csv": comparison.differences_csv().encode(),
+        "leaderboard.csv": leaderboard_csv(comparison).encode(),
+        "comparison.tex": comparison_tex(comparison).encode(),
         "comparison.json": comparison.to_json().encode(),
-        "comparison.png": picture,
-        "comparison.html": comparison_html(comparison, picture, parts).encode(),
+        "comparison.png": forest_png(comparison),
+        "comparison.html": comparison_html(comparison, parts).encode(),
     }
+    if "again" in comparison.about:
+        contents[CONFIG] = comparison.about["again"]["config"].encode()
     if comparison.ranks is not None:
         contents["ranks.png"] = rank_diagram_png(comparison.ranks)
     for part in parts:

@@ -153,6 +153,12 @@ class TrackingConfig(Strict):
     enabled: bool = True
 
 
+class CardConfig(Strict):
+    """What a model card is written with: `glossary` is a CSV of codes and what they mean in plain words."""
+
+    glossary: Path | None = None
+
+
 class ModelConfig(Strict):
     """One architecture: an encoder a modality, a fusion, a width."""
 
@@ -182,6 +188,7 @@ class _Common(Strict):
     training: TrainingConfig = TrainingConfig()
     compare: CompareConfig = CompareConfig()
     tracking: TrackingConfig = TrackingConfig()
+    card: CardConfig = CardConfig()
 
 
 class ExperimentConfig(_Common):

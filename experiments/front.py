@@ -9,11 +9,12 @@ import optuna
 
 from experiments.live import describe
 from experiments.plots import front_png
-from experiments.report import image, table
+from experiments.reporting.page import Part, image
+from experiments.reporting.table import table
 from search.objectives import RULES, candidates, measured, pareto, picked
 
 
-def front_parts(study: optuna.Study) -> list[str]:
+def front_parts(study: optuna.Study) -> list[Part]:
     """Show the trials that no other beats in everything, and which of them each rule would take."""
     names = study.user_attrs.get("objectives", ())
     if len(names) < 2:
@@ -29,11 +30,11 @@ def front_parts(study: optuna.Study) -> list[str]:
         ]
         for trial in front
     ]
-    return [
-        f"<h2>Pareto front: {len(front)} trials that no other beats in everything</h2>",
+    body = [
         *([image(_picture(study), "objectives against each other")] if front else []),
         table(["trial", *names, "architecture", "register --pick"], rows),
     ]
+    return [Part(f"Pareto front: {len(front)} trials that no other beats in everything", body)]
 
 
 def front_files(study: optuna.Study) -> dict[str, bytes]:

@@ -16,6 +16,7 @@ from experiments.contenders import Subject
 from experiments.data.store import Store
 from experiments.held_out import HeldOut
 from experiments.metrics import Metric, metric_name
+from experiments.reporting.cost import training_costs
 from experiments.statistics.power import smallest_difference
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
@@ -104,6 +105,9 @@ def about_comparison(
         "data_fingerprint": store.data_fingerprint,
         "split_fingerprint": store.cohort.split_fingerprint,
         "git_commit": git_commit(),
+        **({"cohort": store.cohort.counts()} if folds == 1 else {}),
+        "flow": store.dataset.flow().get(config.data.labels, []),
+        "costs": training_costs(held_out),
         "warnings": warnings,
     }
 

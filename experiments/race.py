@@ -21,7 +21,8 @@ from experiments.metrics import METRICS, metric_name
 from experiments.objective import score_job
 from experiments.plots import anytime_png
 from experiments.progress import progress_bar
-from experiments.report import image, page, table
+from experiments.reporting.page import Part, image, page, paragraph
+from experiments.reporting.table import table
 from experiments.searching import run_search
 from experiments.slots import default_workers
 from experiments.studies import finalists, load_study
@@ -143,13 +144,16 @@ class Race:
         parts = [
             image(picture, "best score so far by epochs trained"),
             table(["method", "repeat", "epochs", "seconds", "best trial", "its mean with fresh seeds"], self._rows()),
-            *(f"<p>{line}.</p>" for line in self.verdict().splitlines()),
-            "<p>The best of many trials flatters, so differences are of candidates trained again with fresh seeds, on "
-            "the tuning split; nobody looked at the held-out split.</p>",
+            *(paragraph(f"{line}.") for line in self.verdict().splitlines()),
+            paragraph(
+                "The best of many trials flatters, so differences are of candidates trained again with fresh seeds, on "
+                "the tuning split; nobody looked at the held-out split."
+            ),
         ]
+        found = page(f"Search: {self.name}", f"held against {self.control} search", [Part("The race", parts)])
         data = {"differences": [asdict(each) for each in self.differences()], "metric": self.metric}
         files = {
-            "race.html": page(f"Search: {self.name}", f"held against {self.control} search", parts).encode(),
+            "race.html": found.encode(),
             "race.png": picture,
             "race.csv": text.getvalue().encode(),
             "race.json": json.dumps(data, indent=1).encode(),

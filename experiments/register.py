@@ -20,6 +20,8 @@ from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.feeding import preparations
+from experiments.frequent import codes_in_words
+from experiments.glossary import read_glossary
 from experiments.jobs import JobFailure, run_jobs
 from experiments.metrics import metric_name
 from experiments.objective import score_job, trial_training
@@ -114,6 +116,7 @@ def register_study(
     from experiments.tracking.runs import connect, study_run
 
     registry.check_name(name)
+    read_glossary(config.card.glossary)  # what is wrong with it is said before anything is trained
     study = load_study(config)
     connection = connect(config.tracking.uri, config.runs, config.tracking.experiment or "ehrfusion")
     store = open_store(config, progress=progress)
@@ -232,13 +235,8 @@ def _evaluate_once(
     plans = preparations(predictor.architecture, config.data.preprocess)
     rows = store.cohort.rows("held_out")
     found = squeeze_outputs(store.task, predict_rows(predictor.model, plans, store, rows))
-    held_out = evaluate_predictions(
-        store.task,
-        store.cohort.targets[rows],
-        store.cohort.subject_ids[rows],
-        found,
-        resamples=config.compare.resamples,
-    )
+    targets, whose = store.cohort.targets[rows], store.cohort.subject_ids[rows]
+    held_out = evaluate_predictions(store.task, targets, whose, found, resamples=config.compare.resamples)
     _write_look(config.folder / "held_out.jsonl", about["name"], winner, held_out)
     metrics = {key: {"value": each.value, "low": each.low, "high": each.high} for key, each in held_out.items()}
     target = config.folder / "register" / about["name"]
@@ -249,7 +247,7 @@ def _evaluate_once(
         store.task,
         predictor.preprocessors,
         plans,
-        {**predictor.contract, **about},
+        {**predictor.contract, **about, "codes_in_words": codes_in_words(config, store, plans)},
         metrics,
         overwrite=True,
     )

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
-from experiments.config import LEAST_DIM, StudyConfig, TrainingConfig, parse_config
+from experiments.config import LEAST_DIM, Config, StudyConfig, TrainingConfig, parse_config
 from experiments.costs import check_objectives, higher_is_better
 from experiments.data.shares import Shares
 from experiments.data.store import Store
@@ -190,10 +190,10 @@ def study_attributes(config: StudyConfig, space: Space, store: Store, metric: st
     }
 
 
-def public_settings(config: StudyConfig) -> dict[str, Any]:
+def public_settings(config: Config) -> dict[str, Any]:
     """Return the settings as plain data without the passwords that addresses hold."""
     settings = config.model_dump(mode="json")
-    if config.search.storage is not None:
+    if isinstance(config, StudyConfig) and config.search.storage is not None:
         settings["search"]["storage"] = without_password(config.search.storage)
     if config.tracking.uri is not None:
         settings["tracking"]["uri"] = redacted(config.tracking.uri)

@@ -15,7 +15,9 @@ from experiments.front import front_files, front_parts
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
 from experiments.plots import importance_png, progress_png
-from experiments.report import facts, image, page, table
+from experiments.reporting.cohort import cohort_body
+from experiments.reporting.page import Part, image, page, paragraph, wide
+from experiments.reporting.table import facts, table
 from experiments.whole import whole_file
 from fusion import FUSIONS
 from search.analysis import component_scores, fusion_by_encoder, never_together, never_tried
@@ -29,6 +31,10 @@ from search.spending import savings
 from search.study import summary
 
 _PAIRS_SHOWN = 24
+_FLATTERED = (
+    "Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
+    "'ehrfusion compare' and 'ehrfusion register' on held-out patients."
+)
 
 
 def study_report(study: optuna.Study, out: Path) -> Path:
@@ -38,41 +44,17 @@ def study_report(study: optuna.Study, out: Path) -> Path:
     metric = str(attributes.get("metric", "score"))
     counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
     parts = [
-        *_progress(trials, metric, maximise),
-        "<h2>Best trials</h2>",
-        "<p>Scores are of the tuning split, on which they were chosen: they flatter. What a model is worth is told by "
-        "<code>ehrfusion compare</code> and <code>ehrfusion register</code> on held-out patients.</p>",
-        _best(trials, metric, maximise),
+        Part("Best trials", [paragraph(_FLATTERED), _best(trials, metric, maximise), *_drawing(trials, maximise)]),
         *front_parts(study),
-        *_drawing(trials, maximise),
-        "<h2>What mattered</h2>",
-        *_mattered(study),
-        *_effects(trials, metric),
-        "<h2>Components</h2>",
-        table(
-            ["place", "component", "finished trials", f"mean {metric_name(metric)}", f"best {metric_name(metric)}"],
-            _components(trials, maximise),
-        ),
-        *_pairs(trials, metric, maximise),
-        *_untried(attributes, trials),
+        Part("What mattered", [*_mattered(study), *_effects(trials, metric)]),
+        Part("Components", [*_components(trials, metric, maximise), *_untried(attributes, trials)]),
         *_supernet(attributes),
-        "<h2>Trials that failed or were pruned early</h2>",
-        table(["trial", "what", "why", "epochs"], _failures(trials)),
+        Part("Trials that failed or were pruned early", [_failures(trials)]),
         *_cohort(attributes),
-        "<h2>Where it comes from</h2>",
-        facts(
-            {
-                "data": attributes.get("data_fingerprint"),
-                "splits": attributes.get("split_fingerprint"),
-                "code": attributes.get("git_commit"),
-                "budget": _budget(attributes.get("config", {}).get("search", {})),
-                "seed": str(attributes.get("config", {}).get("seed", "")),
-                "training": str(savings(trials)),
-                "candidates that were there before": str(sum(map(is_duplicate, trials))),
-            }
-        ),
+        Part("Where it comes from", [facts(_origin(attributes, trials))]),
     ]
-    text = page(f"Study: {study.study_name}", counts or "no trials yet", parts)
+    opening = _progress(trials, metric, maximise)
+    text = page(f"Study: {study.study_name}", counts or "no trials yet", parts, opening=opening)
     for name, content in {out.name: text.encode(), **front_files(study)}.items():
         with whole_file(out.with_name(name)) as temporary:
             temporary.write_bytes(content)
@@ -121,7 +103,7 @@ def _mattered(study: optuna.Study) -> list[str]:
         image(importance_png(found), "importance of each choice"),
         "<p>What it took to be among the best (PED-ANOVA, drawn above), and the share of the variation over the whole "
         "space (fANOVA; only for choices that every trial made):</p>",
-        table(["choice", "to be among the best", "over the whole space"], rows[:20]),
+        table(["choice", "to be among the best", "over the whole space"], rows[:20], fold=True),
     ]
 
 
@@ -131,38 +113,50 @@ def _effects(trials: Sequence[FrozenTrial], metric: str) -> list[str]:
     if not found:
         return []
     rows = [
-        [each.place, each.component, str(each.trials), f"{each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f})"]
+        [each.component, each.place, str(each.trials), f"{each.value:+.4f} ({each.low:+.4f} to {each.high:+.4f})"]
         for each in found
     ]
     text = "By how much a component moves the score, with the other places held alike; intervals are over trials:"
-    return [f"<p>{text}</p>", table(["place", "component", "trials", f"effect on {metric_name(metric)}"], rows)]
-
-
-def _components(trials: Sequence[FrozenTrial], maximise: bool) -> list[list[str]]:
     return [
-        [place, name, str(count), f"{mean:.4f}", f"{best:.4f}"]
-        for place, name, count, mean, best in component_scores(trials, maximise)
+        f"<p>{text}</p>",
+        table(["component", "place", "trials", f"effect on {metric_name(metric)}"], rows, fold=True),
     ]
 
 
-def _cohort(attributes: Mapping[str, Any]) -> list[str]:
-    """Show who is in which split, and who was left out on the way and why."""
-    counts, flow = attributes.get("cohort", {}), attributes.get("flow", [])
-    if not counts:
-        return []
-    heads = list(next(iter(counts.values())))
-    parts = [table(["split", *heads], [[name, *(f"{each[key]:,}" for key in heads)] for name, each in counts.items()])]
-    if flow:
-        steps = [[step["step"], f"{step['n']:,}"] for step in flow]
-        parts.append(table(["from everybody to those predicted", "left"], steps))
-    return ["<h2>Who is predicted</h2>", *parts]
+def _components(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[str]:
+    rows = [
+        [name, place, str(count), f"{mean:.4f}", f"{best:.4f}"]
+        for place, name, count, mean, best in component_scores(trials, maximise)
+    ]
+    name = metric_name(metric)
+    heads = ["component", "place", "finished trials", f"mean {name}", f"best {name}"]
+    return [table(heads, rows, fold=True), *_pairs(trials, metric, maximise)]
+
+
+def _cohort(attributes: Mapping[str, Any]) -> list[Part]:
+    body = cohort_body(attributes.get("cohort", {}), attributes.get("flow", []))
+    return [Part("Who is predicted", body)] if body else []
+
+
+def _origin(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """Return where the study's numbers come from."""
+    return {
+        "data": attributes.get("data_fingerprint"),
+        "splits": attributes.get("split_fingerprint"),
+        "code": attributes.get("git_commit"),
+        "budget": _budget(attributes.get("config", {}).get("search", {})),
+        "seed": str(attributes.get("config", {}).get("seed", "")),
+        "training": str(savings(trials)),
+        "candidates that were there before": str(sum(map(is_duplicate, trials))),
+    }
 
 
 def _drawing(trials: Sequence[FrozenTrial], maximise: bool) -> list[str]:
     best = best_trial(trials, maximise)
     if best is None:
         return []
-    return [f"<p>The best, trial {best.number}:</p>{architecture_svg(best.user_attrs['architecture'])}"]
+    drawn = architecture_svg(best.user_attrs["architecture"])
+    return [paragraph(f"The best, trial {best.number}:"), wide(drawn, f"architecture of trial {best.number}")]
 
 
 def _pairs(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[str]:
@@ -172,13 +166,16 @@ def _pairs(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[s
     if len(fusions) < 2:
         return []
     rows = [
-        [modality, encoder, *(f"{row[name]:.4f}" if name in row else "" for name in fusions)]
+        [encoder, modality, *(f"{row[name]:.4f}" if name in row else "" for name in fusions)]
         for (modality, encoder), row in found.items()
     ]
-    return [f"<p>Best {metric_name(metric)} of each fusion with each encoder:</p>", table(["", "", *fusions], rows)]
+    return [
+        f"<p>Best {metric_name(metric)} of each fusion with each encoder:</p>",
+        table(["encoder", "of", *fusions], rows),
+    ]
 
 
-def _supernet(attributes: Mapping[str, Any]) -> list[str]:
+def _supernet(attributes: Mapping[str, Any]) -> list[Part]:
     """Show what the network of all architectures took, how far it decided, and what it found."""
     found = attributes.get("supernet")
     if not found:
@@ -191,9 +188,14 @@ def _supernet(attributes: Mapping[str, Any]) -> list[str]:
         f"tuning {metric_name(found['metric'])} of what it found": ", ".join(f"{each:.4f}" for each in found["scores"]),
         "entropy before training and after each epoch": entropy,
     }
-    drawn = [architecture_svg(each) for each in found["architectures"]]
-    text = "<p>Where the entropy stays near 1, architecture parameters hardly moved, and removing choices decided.</p>"
-    return ["<h2>The network of all architectures</h2>", facts(about), text if found["removals"] else "", *drawn]
+    drawn = [wide(architecture_svg(each), "architecture that was found") for each in found["architectures"]]
+    words = "Where the entropy stays near 1, architecture parameters hardly moved, and removing choices decided."
+    return [
+        Part(
+            "The network of all architectures",
+            [facts(about), *([paragraph(words)] if found["removals"] else []), *drawn],
+        )
+    ]
 
 
 def _budget(search: Mapping[str, Any]) -> str:
@@ -221,9 +223,9 @@ def _untried(attributes: Mapping[str, Any], trials: Sequence[FrozenTrial]) -> li
     return found
 
 
-def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
+def _failures(trials: Sequence[FrozenTrial]) -> str:
     last = {each.number for each in last_attempts(trials).values()}
-    return [
+    rows = [
         [
             str(trial.number),
             describe(trial),
@@ -235,6 +237,7 @@ def _failures(trials: Sequence[FrozenTrial]) -> list[list[str]]:
         and not is_duplicate(trial)
         and (trial.user_attrs.get("pruned_by") not in (PAUSED, BUDGET) or trial.number in last)  # it went on later
     ]
+    return table(["trial", "what", "why", "epochs"], rows, fold=True)
 
 
 def _short(value: Any) -> str:

@@ -14,7 +14,7 @@ from experiments.clinical.conformal import conformal_section
 from experiments.clinical.decisions import decisions_section
 from experiments.clinical.evidence import evidence
 from experiments.comparison import to_csv
-from experiments.report import comparison_html
+from experiments.reporting.comparison_page import comparison_html
 from experiments.section import Section, Table
 from experiments.sections import Findings
 from experiments.statistics.intervals import Interval
@@ -163,6 +163,6 @@ def test_intervals_in_tables_are_three_columns_of_a_file_and_two_lines_of_a_page
     undefined = Interval(float("nan"), float("nan"), float("nan"))
     table = Table(["who", "score"], [["a", Interval(0.5, 0.25, float("inf"))], ["b", undefined], ["c", ""]])
     assert to_csv(*table.spread()) == "who,score,score low,score high\na,0.5,0.25,\nb,,,\nc,,,\n"
-    html = comparison_html(binary.comparison, b"", [Section("x", [], {"t": table})])
-    assert ">0.500\n0.250 to no bound<" in html
+    html = comparison_html(binary.comparison, [Section("x", [], {"t": table})])
+    assert ">0.500<small>0.250 to no bound<" in html
     assert ">not defined<" in html

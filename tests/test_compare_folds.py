@@ -119,14 +119,13 @@ def test_bca_intervals_can_be_asked_for() -> None:
 def test_tables_and_page_show_folds() -> None:
     from rich.console import Console
 
-    from experiments.plots import forest_png
-    from experiments.report import comparison_html
+    from experiments.reporting.comparison_page import comparison_html
 
     found, *_ = folded(about={"folds": 5, "seeds": 3})
     console = Console(width=170, record=True, file=io.StringIO())
     console.print(found.render())
     assert "corrected t" in console.export_text()
-    text = comparison_html(found, forest_png(found))
+    text = comparison_html(found)
     for needed in ("Across folds", "5 folds x 3 seeds", "5 of 5", "Patients or seeds?", "cannot give a p value"):
         assert needed in text
     lines = list(csv.DictReader(io.StringIO(found.differences_csv())))

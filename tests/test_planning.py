@@ -17,9 +17,8 @@ from experiments.config import Config, parse_config
 from experiments.held_out import HeldOut
 from experiments.metrics import METRICS, primary_metric
 from experiments.planning import power_line, registered_primary
-from experiments.plots import forest_png
 from experiments.rank_diagram import rank_diagram_png
-from experiments.report import comparison_html
+from experiments.reporting.comparison_page import comparison_html
 from experiments.statistics.power import smallest_difference
 from experiments.statistics.ranks import mean_ranks
 from fusion import Task, UsageError
@@ -90,7 +89,7 @@ def shown(found: Any) -> tuple[str, str]:
 
     console = Console(width=400, record=True, file=io.StringIO())
     console.print(found.render())
-    return console.export_text(), comparison_html(found, forest_png(found))
+    return console.export_text(), comparison_html(found)
 
 
 def test_one_class_is_not_defined_everywhere_and_told_why() -> None:

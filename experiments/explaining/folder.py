@@ -116,10 +116,13 @@ def _add(predictor: Predictor, inputs: Mapping[str, Any], found: list[Explained]
         people = subjects[rows.cpu().numpy()].tolist()
         for output, explained in enumerate(mine):
             try:
-                values = attribute(predictor.model, here, modality, output).cpu().double().numpy()
+                parts = attribute(predictor.model, here, modality, output)
             except Unattributable:
                 explained.possible = False
                 continue
+            values = parts.values.cpu().double().numpy()
+            explained.said += float(parts.said.abs().sum())
+            explained.missed += float(parts.missed.abs().sum())
             items = items_of(here[modality])
             if items is None:
                 explained.regions.add(here[modality].mask.cpu().numpy(), values, people)

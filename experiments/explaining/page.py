@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from experiments.explaining.pictures import bars_png
 from experiments.explaining.tally import LEAST, Saliency, Tally
-from experiments.report import image, page, table
+from experiments.reporting.page import Part, image, page, paragraph
+from experiments.reporting.table import table
 from experiments.section import Table
 
 if TYPE_CHECKING:
     from experiments.bundle import Predictor
 
 _SHOWN = 20  # rows of a table on the page; its CSV has all
+_ROUGH = 0.1
 _KINDS = {"codes": "code", "notes": "word", "graph": "node", "images": "region"}
 
 
@@ -34,6 +36,8 @@ class Explained:
     items: Tally = field(default_factory=Tally)
     regions: Saliency = field(default_factory=Saliency)
     possible: bool = True
+    said: float = 0.0
+    missed: float = 0.0
 
     @property
     def title(self) -> str:
@@ -58,31 +62,40 @@ def tables_of(found: Sequence[Explained]) -> dict[str, Table]:
 def explained_html(predictor: Predictor, found: Sequence[Explained], rows: int) -> str:
     """Return the page."""
     scale = "in the target's unit, standardised" if predictor.task.kind == "regression" else "in log-odds"
-    parts = [
-        "<p>Integrated gradients: by how much a code, word, node or pixel moves the prediction "
+    words = (
+        "Integrated gradients: by how much a code, word, node or pixel moves the prediction "
         f"({scale}), from a patient of whom nobody knows what these are (their times and number stay) to the patient "
         "as is. A patient's attributions add up to that difference. Means are over the patients who have it; nothing "
-        f"is told of fewer than {LEAST} patients. Attributions say what the model uses, not what causes an outcome.</p>"
-    ]
-    for each in found:
-        parts += [f"<h2>What counts in {each.title}</h2>", *_part(each)]
-    return page("What predictions rest on", f"{rows:,} predictions", parts)
+        f"is told of fewer than {LEAST} patients. Attributions say what the model uses, not what causes an outcome."
+    )
+    parts = [Part(f"What counts in {each.title}", _body(each)) for each in found]
+    return page("What predictions rest on", f"{rows:,} predictions", parts, opening=[paragraph(words)])
 
 
-def _part(each: Explained) -> list[str]:
+def _body(each: Explained) -> list[str]:
     if not each.possible:
-        return ["<p>This encoder cannot be attributed: no gradient leads back to single items.</p>"]
+        return [paragraph("This encoder cannot be attributed: no gradient leads back to single items.")]
     regions = each.regions.mean()
     if regions is not None:
-        return [image(saliency_png(regions), f"mean attribution of the regions of {each.regions.images:,} images")]
+        shown = f"mean attribution of the regions of {each.regions.images:,} images"
+        return [image(saliency_png(regions), shown), paragraph(_sums(each))]
     rows = each.table.rows
     if not rows:
-        return [f"<p>Nothing here is of {LEAST} patients or more.</p>"]
-    shown = [(str(row[0]), float(row[2])) for row in rows[:_SHOWN]]
+        return [paragraph(f"Nothing here is of {LEAST} patients or more.")]
+    bars = [(str(row[0]), float(row[2])) for row in rows[:_SHOWN]]
     cells = [[row[0], row[1], f"{row[2]:+.3f}", f"{row[3]:.3f}"] for row in rows[:_SHOWN]]
-    note = f"<p>{each.table.note}</p>" if each.table.note else ""
-    picture = image(bars_png({each.title: shown}, "mean attribution"), ", ".join(f"{n} {v:+.3f}" for n, v in shown))
-    return [picture, table(each.table.heads, cells), note]
+    picture = image(bars_png({each.title: bars}, "mean attribution"), ", ".join(f"{n} {v:+.3f}" for n, v in bars))
+    note = [paragraph(each.table.note, "note")] if each.table.note else []
+    return [picture, table(each.table.heads, cells), *note, paragraph(_sums(each))]
+
+
+def _sums(each: Explained) -> str:
+    """Say how well attributions add up, which they do exactly in the limit of many steps only."""
+    if not each.said:
+        return "Nothing here moves any prediction."
+    share = each.missed / each.said
+    text = f"Attributions miss what they should add up to by {share:.1%} in the mean"
+    return f"{text}: read them as rough." if share > _ROUGH else f"{text}."
 
 
 def saliency_png(regions: NDArray[Any]) -> bytes:

@@ -1,0 +1,1 @@
+"""Pages of results: what stands on them, in words, tables and drawings."""
