@@ -23,11 +23,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
-    from experiments import commands
+    from experiments import commands, data_commands
     from fusion.component import UsageError
 
     try:
-        return int(getattr(commands, chosen.run)(chosen) or 0)
+        return int((vars(commands) | vars(data_commands))[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from experiments.config import Config, ExperimentConfig, StudyConfig, load_config
+from experiments.terminal import console, say
 from fusion.component import UsageError
 
 
@@ -16,67 +16,6 @@ def demo(arguments: Namespace) -> int:
     from experiments.demo import run_demo
 
     return run_demo(arguments.runs or Path("runs"), arguments.workers, arguments.fresh, arguments.overrides)
-
-
-def data_synthetic(arguments: Namespace) -> int:
-    """Write a synthetic folder."""
-    from experiments.sources.synthetic import write_synthetic
-
-    truth = write_synthetic(
-        arguments.out,
-        patients=arguments.patients,
-        seed=arguments.seed,
-        recipe=arguments.recipe,
-        missing=arguments.missing,
-        note_missing=arguments.note_missing,
-        image_missing=arguments.image_missing,
-        overwrite=arguments.overwrite,
-        progress=True,
-    )
-    say(f"wrote {arguments.patients:,} patients to {arguments.out} (recipe {arguments.recipe}): {truth['story']}")
-    return 0
-
-
-def data_check(arguments: Namespace) -> int:
-    """Validate and summarise a folder."""
-    from experiments.data.check import check, render
-
-    found = check(arguments.folder)
-    console().print(render(found))
-    return 0 if found.ok else 1
-
-
-def data_eicu(arguments: Namespace) -> int:
-    """Convert eICU."""
-    from experiments.sources.eicu import convert_eicu
-
-    summary = convert_eicu(
-        arguments.source,
-        arguments.out,
-        yaib=arguments.hourly,
-        seed=arguments.seed,
-        split_by=arguments.split_by,
-        overwrite=arguments.overwrite,
-        progress=True,
-    )
-    _converted(summary, arguments.out)
-    return 0
-
-
-def data_covid_cxr(arguments: Namespace) -> int:
-    """Convert the COVID-19 image data collection."""
-    from experiments.sources.covid_cxr import convert_covid_cxr
-
-    summary = convert_covid_cxr(
-        arguments.source,
-        arguments.out,
-        seed=arguments.seed,
-        mask_finding=not arguments.keep_finding,
-        overwrite=arguments.overwrite,
-        progress=True,
-    )
-    _converted(summary, arguments.out)
-    return 0
 
 
 def train(arguments: Namespace) -> int:
@@ -207,7 +146,7 @@ def predict(arguments: Namespace) -> int:
         progress=True,
     )
     for warning in done.warnings:
-        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - beside the result, not in it
+        print(f"warning: {warning}", file=sys.stderr)
     say(f"wrote {done.rows:,} predictions to {arguments.out}")
     return 0
 
@@ -257,18 +196,6 @@ def doctor(arguments: Namespace) -> int:
     return 1 if any(check.status == "fail" for check in checks) else 0
 
 
-def console() -> Any:
-    """Return the console that prints results; plain and wide enough when it is no terminal."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False)
-
-
-def say(text: str) -> None:
-    """Print one line of a result."""
-    print(text, flush=True)  # noqa: T201 - results of the command line go to stdout
-
-
 def study_config(arguments: Namespace, *, prefer_config: bool = False) -> StudyConfig:
     """Return the study a command names."""
     config = config_or_study(arguments, prefer_config=prefer_config)
@@ -294,12 +221,3 @@ def config_or_study(arguments: Namespace, *, prefer_config: bool = False) -> Con
 def _overrides(arguments: Namespace) -> list[str]:
     runs = [f"runs={arguments.runs}"] if arguments.runs is not None else []
     return [*runs, *getattr(arguments, "overrides", [])]
-
-
-def _converted(summary: dict[str, Any], out: Path) -> None:
-    for name, steps in summary.get("labels", {}).items():
-        say(f"{name}: " + "; ".join(f"{step['step']} {step['n']:,}" for step in steps))
-    missing = summary.get("missing_tables") or []
-    if missing:
-        say(f"tables not found in the source: {', '.join(missing)}")
-    say(f"wrote {out}; look at it with: ehrfusion data check {out}")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.commands import console, say
 from experiments.comparing import compare_config
 from experiments.config import StudyConfig, load_config
 from experiments.data.check import check, render
@@ -15,6 +14,7 @@ from experiments.plots import forest_png
 from experiments.predict import predict_folder
 from experiments.register import register_study
 from experiments.searching import run_search
+from experiments.terminal import console, say
 from experiments.workspace import open_store
 
 MODEL = "demo"

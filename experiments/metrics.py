@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import CompareConfig, TrainingConfig
+from experiments.compare_config import CompareConfig
+from experiments.config import TrainingConfig
 from experiments.statistics.means import OfMeans
 from fusion.component import unknown
 from fusion.task import Kind, Task

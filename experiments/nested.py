@@ -12,7 +12,8 @@ from typing import Any
 import optuna
 
 from encoders import ENCODERS
-from experiments.config import Config, StudyConfig, TrainingConfig, TuneConfig, parse_config
+from experiments.compare_config import TuneConfig
+from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import Contender
 from experiments.data.folds import fold_store
 from experiments.data.store import Store

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import comparing, nested
+from experiments.compare_config import TuneConfig
 from experiments.comparing import compare_config
-from experiments.config import TuneConfig, parse_config
+from experiments.config import parse_config
 from experiments.contenders import Contender, chosen, contenders
 from experiments.jobs import JobFailure
 from fusion import UsageError
