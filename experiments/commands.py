@@ -146,7 +146,7 @@ def predict(arguments: Namespace) -> int:
         progress=True,
     )
     for warning in done.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print(f"warning: {warning}", file=sys.stderr)  # noqa: T201 - beside the result, not in it
     say(f"wrote {done.rows:,} predictions to {arguments.out}")
     return 0
 
