@@ -2,9 +2,9 @@
 
 Twenty cohorts a recipe, each with patients, outcomes, splits and training seeds of its own, go through `compare` as a
 user's do. In `synergy` (code XOR note, codes read by the graph) early fusion must lead and beat late fusion and either
-modality; in `ancestor`
-what reads the graph must lead and beat codes by number, because patients have codes that training never saw; in `noise`
-any difference that is shown is a false win. Wanted: right winners in at least 95%, false wins in at most 5%.
+modality; in `ancestor` what reads the graph must lead and beat codes by number, because patients have codes that
+training never saw; in `noise` any difference that is shown is a false win. Wanted: right winners in at least 95%, false
+wins in at most 5%.
 """
 
 from __future__ import annotations
