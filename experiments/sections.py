@@ -15,6 +15,7 @@ from experiments.data.store import Store
 from experiments.explaining.contributions import modality_values
 from experiments.explaining.removal import missing_modalities
 from experiments.held_out import HeldOut
+from experiments.scoring import Tested
 from experiments.section import Section
 
 
@@ -29,6 +30,18 @@ class Findings(NamedTuple):
     stores: Sequence[Store]
     held_out: HeldOut
     comparison: Comparison
+
+    def tested(self) -> Tested:
+        """Return the tested rows with the resamples of the comparison."""
+        compare, held_out = self.config.compare, self.held_out
+        return Tested.of(
+            held_out.target,
+            held_out.subject_ids,
+            held_out.fold,
+            resamples=compare.resamples,
+            seed=self.config.seed,
+            bca=compare.interval == "bca",
+        )
 
 
 SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (

@@ -82,18 +82,11 @@ def shown_rows(comparison: Comparison) -> list[Row]:
 
 def evidence(findings: Findings) -> Evidence:
     """Collect the evidence; a strategy whose runs left no tuning predictions is not in `tuning`."""
-    held_out, compare, store = findings.held_out, findings.config.compare, findings.stores[0]
+    held_out, store = findings.held_out, findings.stores[0]
     shown = {row.strategy: row.label for row in shown_rows(findings.comparison)}
     tuning = {name: held_out.arrays(name, "tuning_predictions") for name in shown}
     return Evidence(
-        Tested.of(
-            held_out.target,
-            held_out.subject_ids,
-            held_out.fold,
-            resamples=compare.resamples,
-            seed=findings.config.seed,
-            bca=compare.interval == "bca",
-        ),
+        findings.tested(),
         held_out.fold,
         held_out.predictions,
         {

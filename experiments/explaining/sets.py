@@ -64,16 +64,7 @@ def all_sets(findings: Findings) -> tuple[list[Sets], list[str]]:
 
 def tested_again(findings: Findings) -> tuple[Tested, Metric]:
     """Return the same resamples and primary metric as those of the comparison."""
-    held_out, compare = findings.held_out, findings.config.compare
-    tested = Tested.of(
-        held_out.target,
-        held_out.subject_ids,
-        held_out.fold,
-        resamples=compare.resamples,
-        seed=findings.config.seed,
-        bca=compare.interval == "bca",
-    )
-    return tested, METRICS[findings.comparison.metric]
+    return findings.tested(), METRICS[findings.comparison.metric]
 
 
 def pooled(held_out: HeldOut, by_fold: Sequence[Array]) -> Array:
