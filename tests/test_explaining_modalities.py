@@ -15,7 +15,6 @@ from experiments import scoring
 from experiments.explaining.contributions import contributions, interactions_of, modality_values
 from experiments.explaining.removal import SHARES, members_left, missing_modalities, removals
 from experiments.metrics import METRICS
-from experiments.sections import sections
 from fusion import Task
 
 AUROC = METRICS["auroc"]
@@ -116,7 +115,9 @@ def test_the_report_says_which_modality_decides_and_what_if_it_is_missing(tmp_pa
     made = findings(
         tmp_path, cohort, cohort.target(unique), weak, extra={"late": {"weights": np.array([0.75, 0.5, 0])}}
     )
-    values, missing = sections(made)
+    values, missing = modality_values(made), missing_modalities(made)
+    assert values is not None
+    assert missing is not None
     assert values.title == "Which modality decides?"
     assert "late reaches AUROC" in values.words[0]
     assert "the modalities bring: codes +0." in values.words[0]
@@ -140,7 +141,9 @@ def test_the_report_says_which_modality_decides_and_what_if_it_is_missing(tmp_pa
 def test_metrics_of_which_less_is_better_are_read_the_other_way(tmp_path: Path) -> None:
     cohort = Patients(200)
     made = findings(tmp_path, cohort, cohort.target(synergy), {"early": [synergy]}, metric="brier")
-    values, missing = sections(made)
+    values, missing = modality_values(made), missing_modalities(made)
+    assert values is not None
+    assert missing is not None
     assert "the modalities bring: notes -0." in values.words[0] or "bring: codes -0." in values.words[0]
     assert "that of codes and notes" in values.words[1]
     assert values.words[1].endswith("they bring more together than alone.")
