@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -74,7 +75,9 @@ def _icd_text(code: str) -> str | None:
     if vocabulary != "ICD10CM":
         return None
     try:
-        import simple_icd_10_cm as icd
+        with warnings.catch_warnings():  # how that package reads its own files is deprecated from Python 3.11 on
+            warnings.simplefilter("ignore", DeprecationWarning)
+            import simple_icd_10_cm as icd
     except ImportError:
         return None
     return str(icd.get_description(bare)) if icd.is_valid_item(bare) else None

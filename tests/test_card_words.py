@@ -68,6 +68,12 @@ def test_the_users_glossary_comes_first_then_the_data_then_the_chapter(monkeypat
     assert gloss("LAB//odd", {}, {}) == UNNAMED
 
 
+def test_the_classification_says_what_a_code_is_where_nobody_else_does() -> None:
+    pytest.importorskip("simple_icd_10_cm", reason="simple-icd-10-cm is not installed")
+    assert gloss("ICD10CM//I10", {}, {}) == "Essential (primary) hypertension"
+    assert gloss("ICD10CM//I99.999", {}, {}) == "one of: diseases of the circulatory system"  # no such code
+
+
 def test_frequent_codes_are_ranked_in_each_category_and_those_nobody_has_are_left_out() -> None:
     codes = ("ICD10CM//A", "ICD10CM//B", "LAB//x", "ICD10CM//C", "ICD10CM//D")
     found = frequent_codes(codes, np.array([1, 9, 4, 5, 0]), most=2)

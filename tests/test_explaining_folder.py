@@ -47,9 +47,9 @@ def test_a_page_and_tables_tell_what_ten_patients_or_more_have(tmp_path: Path) -
     for text in ("12 predictions", "What counts in codes", "What counts in notes", "mean attribution", "in log-odds"):
         assert text in page
     assert "1 more have fewer than 10 patients or no name, and are not told." in page
-    assert page.count("Attributions miss what they should add up to by 0.") == 2
+    assert page.count("Attributions miss what they should add up to by ") == 2
     assert "zanzibar" not in page
-    assert "101" not in page.replace("base64", "").split("<h2>")[0]
+    assert "101" not in page.replace("base64", "").split("<h2")[0]
 
 
 def test_only_patients_of_a_split_are_asked_for(tmp_path: Path) -> None:

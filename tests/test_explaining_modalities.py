@@ -13,7 +13,9 @@ from toy_explaining import Array, Patients, findings
 
 from experiments import scoring
 from experiments.explaining.contributions import contributions, interactions_of, modality_values
+from experiments.explaining.pictures import curves_png, values_png
 from experiments.explaining.removal import SHARES, members_left, missing_modalities, removals
+from experiments.explaining.sets import Sets
 from experiments.metrics import METRICS
 from fusion import Task
 
@@ -149,6 +151,19 @@ def test_metrics_of_which_less_is_better_are_read_the_other_way(tmp_path: Path) 
     assert values.words[1].endswith("they bring more together than alone.")
     assert "below zero they need each other" in values.words[2]
     assert "Lower is better." in missing.words[1]
+
+
+def test_a_strategy_may_read_some_of_the_modalities_only() -> None:
+    cohort = Patients()
+    whole, target = cohort.as_sets("late", unique), cohort.target(unique)
+    some = Sets("late of two", cohort.names[:2], tuple(each[:4] for each in whole.by_seed), cohort.present[:2])
+    tested = drawn(cohort, target)
+    rows = [row for each in (some, whole) for row in removals(each, tested, AUROC, 0)]
+    singles = [row for row in rows if row.spans]
+    assert [row.removed for row in singles] == ["codes", "notes", "codes", "notes", "images"]
+    assert curves_png(singles, SHARES, "auroc").startswith(b"\x89PNG")
+    worth = [row for each in (some, whole) for row in contributions(each, each.scores(tested, AUROC), tested, BINARY)]
+    assert values_png(worth, "auroc").startswith(b"\x89PNG")
 
 
 def test_predictions_of_a_regression_are_shared_in_its_own_unit() -> None:

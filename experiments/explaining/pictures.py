@@ -54,19 +54,23 @@ def curves_png(rows: Sequence[Removal], shares: Sequence[float], metric: str) ->
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).ravel()
     apart = 2.0 if len(strategies) < 3 else 8.0 / len(strategies)  # intervals side by side, not on each other
     for axes, modality in zip(panels, modalities, strict=False):
+        mine = {row.strategy: row for row in rows if row.removed == modality}  # some read some of the modalities only
         for place, strategy in enumerate(strategies):
-            row = next(each for each in rows if (each.strategy, each.removed) == (strategy, modality))
+            if strategy not in mine:
+                continue
             x = 100 * np.array(shares) + apart * (place - (len(strategies) - 1) / 2)
-            _line(axes, x, row, COLOURS[place])
-        axes.set_title(f"without {modality}: {row.patients:,} lose it at most", **_SMALL)
+            _line(axes, x, mine[strategy], COLOURS[place])
+        axes.set_title(f"without {modality}: {max(row.patients for row in mine.values()):,} lose it at most", **_SMALL)
         axes.set_xticks(100 * np.array(shares), [f"{share:.0%}" for share in shares], **_SMALL)
         _plain(axes, "y")
     for axes in panels[len(modalities) :]:
         axes.set_visible(False)
     figure.supxlabel("share of its patients who lose it", **_STYLE)
     figure.supylabel(f"{metric_name(metric)}, 95% interval", **_STYLE)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=6, frameon=False, fontsize=9)
+    shown = [axes.get_legend_handles_labels() for axes in panels]
+    named = {label: handle for handles, labels in shown for handle, label in zip(handles, labels, strict=True)}
+    handles = [named[each] for each in strategies]
+    figure.legend(handles, strategies, loc="outside upper left", ncols=6, frameon=False, fontsize=9)
     return _png(figure)
 
 
