@@ -53,10 +53,8 @@ _FIXED = (
     Item("12c", COVERED, "architecture, budget of training, seeds and how the architecture was chosen"),
     Item("12d", NOT, "whether hospitals differ was not modelled"),
     Item("12e", COVERED, "every metric, with its interval, and how strategies are tested against each other"),
-    Item("12f", NOT, "whether a model was updated or recalibrated after it was tested"),
     Item("12g", COVERED, "predictions come from the code at the commit that is named, by the commands on the page"),
     Item("13", PARTLY, "weights of classes are in the settings where they were used"),
-    Item("15", PARTLY, "models give probabilities, or values in the unit of the outcome; no threshold is chosen"),
     Item("16", PARTLY, "held-out patients are of the same source as those learned from"),
     Item("17", NOT, "ethical approval and consent"),
     Item("18a", NOT, "who paid, and what part they had"),
@@ -80,27 +78,30 @@ _FIXED = (
 )
 
 
+_HANGING = (
+    ("power", Item("10", PARTLY, "the smallest difference that these patients could show, computed before training"),
+     Item("10", NOT, "no computation of how many patients are needed")),
+    ("recalibration", Item("12f", PARTLY, "what recalibration on tuning patients would change; no model was updated"),
+     Item("12f", NOT, "whether a model was updated or recalibrated after it was tested")),
+    ("subgroups", Item("14", PARTLY, "scores are shown by group; nothing was done to make them alike"),
+     Item("14", NOT, "nothing was done about fairness, and no group was looked at")),
+    ("alerts", Item("15", COVERED, "models give probabilities; thresholds of alerts are chosen on tuning patients"),
+     Item("15", PARTLY, "models give probabilities, or values in the unit of the outcome; no threshold is chosen")),
+    ("subgroups", Item("23a", COVERED, "scores with intervals, also by group"),
+     Item("23a", PARTLY, "scores with intervals, but not by group")),
+    ("folds", Item("23b", PARTLY, "how scores vary over folds of patients; not over hospitals"),
+     Item("23b", NOT, "whether scores vary between hospitals")),
+)  # fmt: skip
+"""What an item hangs on (a table of a section, or something about the comparison), and the item with and without it."""
+
+
 def items(comparison: Comparison, sections: Sequence[Section] = ()) -> list[Item]:
     """Return every item of the checklist in its order; some hang on what the page holds."""
-    about, titles = comparison.about, " ".join(each.title.lower() for each in sections)
-    groups = "group" in titles
-    power = "smallest difference in AUROC" in str(about.get("power", ""))
-    folds = "folds" in about
-    hang = (
-        Item("10", PARTLY, "the smallest difference that these patients could show was computed before training")
-        if power
-        else Item("10", NOT, "no computation of how many patients are needed"),
-        Item("14", PARTLY, "scores are shown by group; nothing was done to make them alike")
-        if groups
-        else Item("14", NOT, "nothing was done about fairness, and no group was looked at"),
-        Item("23a", COVERED, "scores with intervals, also by group")
-        if groups
-        else Item("23a", PARTLY, "scores with intervals, but not by group"),
-        Item("23b", PARTLY, "how scores vary over folds of patients; not over hospitals")
-        if folds
-        else Item("23b", NOT, "whether scores vary between hospitals"),
-    )
-    return sorted([*_FIXED, *hang], key=_place)
+    there = {name for each in sections for name in each.tables}
+    there |= {"folds"} & set(comparison.about)
+    there |= {"power"} if "smallest difference in AUROC" in str(comparison.about.get("power", "")) else set()
+    hanging = [with_it if what in there else without for what, with_it, without in _HANGING]
+    return sorted([*_FIXED, *hanging], key=_place)
 
 
 def tripod_part(comparison: Comparison, sections: Sequence[Section] = ()) -> Part:
