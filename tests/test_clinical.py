@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_comparison import BINARY
+from toy_findings import expit, findings, risks
 
 from experiments.clinical.calibration import calibration_section
 from experiments.clinical.conformal import conformal_section
@@ -19,8 +21,6 @@ from experiments.section import Section, Table
 from experiments.sections import Findings
 from experiments.statistics.intervals import Interval
 from fusion import Task
-from tests.toy_comparison import BINARY
-from tests.toy_findings import expit, findings, risks
 
 KINDS = {"early": "fusion", "late": "fusion", "codes": "modality", "boosted_counts": "control"}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from toy_comparison import here, tiny_config
 
 from experiments import comparing, sections
 from experiments.coalitions import coalition_predictions, mean_weights, who_has
@@ -20,8 +21,6 @@ from experiments.sections import Findings
 from experiments.train import train
 from experiments.workspace import open_store
 from fusion import Architecture
-from tests.test_compare_folds import here
-from tests.toy_comparison import tiny_config
 
 ENCODERS = {"codes": "bag", "notes": "bag", "graph": "ancestors"}
 

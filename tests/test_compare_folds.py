@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from toy_comparison import BINARY, KINDS, noisy, patients, tiny_config
+from toy_comparison import BINARY, KINDS, here, noisy, patients, tiny_config
 
 from experiments import comparing
 from experiments.comparing import compare_config
@@ -139,11 +139,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Config:
     encoders = {"codes": "bag", "notes": "bag", "graph": "ancestors"}
     folder = tmp_path_factory.mktemp("folds")
     return tiny_config(folder, encoders, "early", folds=3, fusions=["early"], primary="auprc")
-
-
-def here(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:
-    """Run jobs in this process instead of a pool."""
-    return [function(each) for each in settings]
 
 
 def test_every_patient_is_held_out_once_for_every_strategy_and_seed(

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from toy_comparison import BINARY, tiny_config
+from toy_findings import expit, findings, risks
 
 from experiments.clinical.evidence import evidence
 from experiments.clinical.groups import attributes, worth_scoring
@@ -20,8 +22,6 @@ from experiments.section import Section, Table
 from experiments.subgroups import by_age, by_codes, by_site
 from experiments.workspace import open_store
 from fusion import Task
-from tests.toy_comparison import BINARY, tiny_config
-from tests.toy_findings import expit, findings, risks
 
 
 def records(folder: Path, rows: list[tuple[Any, ...]], cohort: list[tuple[int, str]]) -> Any:

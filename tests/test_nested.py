@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_comparison import here, tiny_config
 
 from experiments import comparing, nested
 from experiments.compare_config import TuneConfig
@@ -15,8 +16,6 @@ from experiments.config import parse_config
 from experiments.contenders import Contender, chosen, contenders
 from experiments.jobs import JobFailure
 from fusion import UsageError
-from tests.test_compare_folds import here
-from tests.toy_comparison import tiny_config
 
 ENCODERS = {"codes": "bag", "notes": "bag"}
 TUNE = TuneConfig(trials=4)

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from toy_comparison import planted
 
 from experiments.plots import forest_png
 from experiments.reporting.comparison_page import comparison_html
 from experiments.section import Picture, Section, Table
-from tests.toy_comparison import planted
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None

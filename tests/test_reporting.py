@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_comparison import planted, tiny_config
 
 from experiments.comparison import Comparison
 from experiments.held_out import HeldOut
@@ -25,7 +26,6 @@ from experiments.reporting.tripod import COVERED, NOT, PARTLY, items
 from experiments.reporting.verdict import finding, headline, meaning
 from experiments.section import Section, Table
 from experiments.statistics.ranks import mean_ranks
-from tests.toy_comparison import planted, tiny_config
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from toy_findings import expit, risks
 
 from experiments import scoring
 from experiments.metrics import METRICS
 from experiments.statistics.calibration import bins_of, calibration, calibration_curve, equal_mass
 from experiments.statistics.logistic import log_odds, logistic
 from experiments.statistics.recalibration import RECALIBRATIONS, fitted_temperature, isotonic, platt
-from tests.toy_findings import expit, risks
 
 
 def found(target: Any, prediction: Any, resamples: int = 200) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from toy_findings import expit, risks
 
 from experiments import scoring
 from experiments.statistics.conformal import (
@@ -17,7 +18,6 @@ from experiments.statistics.conformal import (
     of_sets,
 )
 from experiments.statistics.decisions import ALERTS, at_sensitivity, at_specificity, net_benefit
-from tests.toy_findings import expit, risks
 
 TARGET = np.array([1.0, 0, 1, 0, 0, 1])
 RISK = np.array([0.9, 0.6, 0.4, 0.3, 0.2, 0.1])

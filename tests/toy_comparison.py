@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +52,8 @@ def planted(resamples: int = 300, **options: Any) -> Comparison:
         name: noisy(hidden, noise) for name, noise in {"late": 0.2, "early": 0.25, "codes": 2.0, "notes": 4.0}.items()
     }
     return compare_predictions(BINARY, target, np.arange(300), predictions, KINDS, resamples=resamples, **options)
+
+
+def here(function: Callable[[Any], Any], settings: Sequence[Any], *_: Any) -> list[Any]:
+    """Run jobs in this process instead of a pool."""
+    return [function(each) for each in settings]
