@@ -60,7 +60,8 @@ def install(python: str, where: Path) -> None:
     """Make an environment with PyHealth by a Python of 3.12 or newer."""
     subprocess.run([python, "-m", "venv", str(where)], check=True)
     packages = [f"pyhealth=={VERSION}", f"torch=={torch.__version__.split('+')[0]}"]
-    subprocess.run([str(where / "bin" / "pip"), "install", "--quiet", *packages], check=True)
+    for wanted in (["--upgrade", "pip"], packages):  # an old pip takes half an hour to find out what goes together
+        subprocess.run([str(where / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted], check=True)
 
 
 def make_study(given: argparse.Namespace, name: str, *, pruned: bool) -> StudyConfig:
