@@ -114,7 +114,7 @@ def compare_config(
         equivalence=config.compare.equivalence,
         about=about | ({"work": _work(works)} if works else {}),
     )
-    parts = [*([tuning_section(tuned, config.compare.tune)] if config.compare.tune else [])]
+    parts = [tuning_section(tuned, config.compare.tune)] if config.compare.tune else []
     parts += sections(Findings(config, stores, held_out, comparison))
     write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder

@@ -82,6 +82,7 @@ def test_workers_of_a_killed_driver_hand_back_and_end_by_themselves(tmp_path: Pa
     process = holding(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGKILL, "it ended by itself"
     check_handed_back(tmp_path, 0, "interrupted")
     check_goes_on(tmp_path)
 

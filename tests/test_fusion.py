@@ -73,6 +73,22 @@ def test_late_weights_are_gates_of_those_present() -> None:
     assert nobody.views.equal(model.fusion.empty.expand(5, 3, 4))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "sums_to_one"),
+    [("gated", {"gate": "softmax"}, True), ("gated", {"gate": "sigmoid"}, False), ("stacking", {}, True)],
+)
+def test_what_is_absent_has_no_weight(name: str, settings: dict[str, Any], sums_to_one: bool) -> None:
+    torch.manual_seed(0)
+    fusion = FUSIONS[name](["a", "b", "c"], 4, **settings).eval()
+    without = fusion(hide(random_patients(5), "b")).weights
+    assert (without[:, 1] == 0).all()
+    assert (without[:, [0, 2]] > 0).all()
+    nobody = fusion(hide(random_patients(5), "a", "b", "c")).weights
+    torch.testing.assert_close(nobody, torch.full((5, 3), 1 / 3))
+    if sums_to_one:
+        torch.testing.assert_close(without.sum(1), torch.ones(5))
+
+
 def test_late_prediction_is_the_sum_over_modalities() -> None:
     model, tokens = late_model(), random_patients(5)
     alone = [model.predict(model.fusion(hide(tokens, *others))) for others in (("b", "c"), ("a", "c"), ("a", "b"))]
