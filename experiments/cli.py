@@ -159,8 +159,8 @@ def _model_verbs(verbs: Verbs) -> None:
     register = verbs.add_parser("register", help="retrain the best, evaluate once on the held-out split, register")
     register.add_argument("study")
     register.add_argument("--name", required=True, help="name of the registered model")
-    register.add_argument("--top", type=_count, default=3, help="architectures to retrain")
-    register.add_argument("--seeds", type=_count, default=3, help="fresh seeds for each")
+    register.add_argument("--top", type=_count, default=None, help="architectures to retrain (default: finalists.top)")
+    register.add_argument("--seeds", type=_count, default=None, help="fresh seeds for each (default: finalists.seeds)")
     register.add_argument(
         "--pick", default="best", metavar="RULE", help="best, knee, smallest, or e.g. 'latency_ms<=5,parameters<=1e5'"
     )

@@ -12,7 +12,7 @@ from experiments.audit.gate import NOT_RUN, gate_folds
 from experiments.coalitions import MOST, coalition_predictions, mean_weights, who_has
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
-from experiments.config import Config, TrainingConfig, parse_config
+from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
@@ -27,6 +27,7 @@ from experiments.metrics import primary_metric
 from experiments.nested import tune, tuning_section
 from experiments.planning import about_comparison, power_line, registered_primary
 from experiments.reporting.reproducibility import reproduction
+from experiments.retraining import best_finalist
 from experiments.sections import Findings, sections
 from experiments.slots import default_workers
 from experiments.stackable import groups
@@ -52,8 +53,9 @@ def compare_config(
 ) -> tuple[Comparison, Path]:
     """Compare strategies of fusion or of training on held-out patients, for an experiment or a study's best trial.
 
-    Held out is the split of that name, or, with `compare.folds`, each fold of all patients once. Runs that were done
-    before are not done again, so an interrupted comparison goes on where it was.
+    A study's best trials are trained anew first, as `register` does, and what is best then is compared. Held out is the
+    split of that name, or, with `compare.folds`, each fold of all patients once. Runs that were done before are not
+    done again, so an interrupted comparison goes on where it was.
 
     Args:
         config: what is compared.
@@ -70,11 +72,15 @@ def compare_config(
     """
     if by not in BY:
         raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
-    subject = chosen(config)
+    chosen(config)  # where there is nothing to compare, that is said before anything is done
     folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
     store, folds = open_store(config, progress=progress), range(config.compare.folds)
-    primary = primary_metric(store.task, config.compare, subject.training)
     stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
+    audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
+    many = workers or default_workers()
+    found = best_finalist(config, store, workers=many, progress=progress) if isinstance(config, StudyConfig) else None
+    subject = chosen(config, found)
+    primary = primary_metric(store.task, config.compare, subject.training)
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     tested = held_out_rows(stores)
     power = power_line(config, store.task, tested, len(strategies))
@@ -82,7 +88,6 @@ def compare_config(
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     for each in stores:
         each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
-    audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(
@@ -92,11 +97,10 @@ def compare_config(
     if audited == NOT_RUN:
         remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds
-    many = workers or default_workers()
     tuned = tune(config, strategies, subject.training, stores, folder, many, progress) if config.compare.tune else []
     by_fold = [{**strategies, **{each.strategy: each.contender for each in tuned if each.fold == k}} for k in folds]
-    found = _run(config, folder, by_fold, subject.training, count, many, progress)
-    held_out = with_predictions(tested, store, found)
+    done = _run(config, folder, by_fold, subject.training, count, many, progress)
+    held_out = with_predictions(tested, store, done)
     about = about_comparison(config, store, subject, held_out, count, remarks)
     about |= {"primary": stated, "power": power, "audit": audited}
     about["again"] = reproduction(config, by, count, audit=audit)

@@ -147,11 +147,19 @@ class ExperimentConfig(_Common):
     model: ModelConfig
 
 
+class FinalistsConfig(Strict):
+    """How many of the best trials are trained anew, with how many seeds each, to choose what to compare and keep."""
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=1)] = 3
+
+
 class StudyConfig(_Common):
-    """One search."""
+    """One search; its best trials are trained anew before anything is claimed of them."""
 
     space: SpaceConfig
     search: SearchConfig
+    finalists: FinalistsConfig = FinalistsConfig()
 
     @model_validator(mode="after")
     def _stacked_share_batches(self) -> StudyConfig:

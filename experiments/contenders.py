@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.config import Config, ExperimentConfig, TrainingConfig
 from experiments.controls import CONTROLS
@@ -12,6 +12,9 @@ from experiments.feeding import check_architecture
 from experiments.objective import trial_training
 from fusion import FUSIONS, Architecture, Spec, UsageError
 from fusion.component import find
+
+if TYPE_CHECKING:
+    from experiments.retraining import Finalists
 
 Kind = Literal["fusion", "training", "modality", "control", "without"]
 BY = ("fusion", "training")
@@ -55,21 +58,23 @@ class Contender:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is compared: encoders, fusion and settings; the architecture a search preferred; remarks for the reader."""
+    """What is compared: encoders, fusion and settings; what a search preferred, and how; remarks for the reader."""
 
     architecture: Architecture
     training: TrainingConfig
     fusions: tuple[str, ...]
     preferred: Architecture | None = None
     remarks: tuple[str, ...] = ()
+    how: str = ""
 
 
-def chosen(config: Config) -> Subject:
+def chosen(config: Config, found: Finalists | None = None) -> Subject:
     """Return what is compared.
 
-    That is an experiment's own architecture, or the best trial's of a study; a modality that the best trial left out
-    has the encoder of the best trial that used it, because a comparison of fusions is about all modalities. The
-    fusions are those that `compare.fusions` names, or else those of the study's space, or all for an experiment.
+    That is an experiment's own architecture, or the best trial's of a study: the one that training anew chose, if that
+    is given, or else the one with the best score. A modality that the best trial left out has the encoder of the best
+    trial that used it, because a comparison of fusions is about all modalities. The fusions are those that
+    `compare.fusions` names, or else those of the study's space, or all for an experiment.
 
     Raises:
         UsageError: the study has no finished trial, or there is no such fusion.
@@ -86,6 +91,8 @@ def chosen(config: Config) -> Subject:
         raise UsageError(
             f"study '{config.name}' has no finished trial to compare; see: ehrfusion search {config.name} --status"
         )
+    if found is not None:
+        ranked.sort(key=lambda each: each[0].number != found.winner.trial)  # stable: the others stay in their order
     best = ranked[0][1]
     encoders, remarks = {}, []
     for modality in config.space.encoders:
@@ -98,7 +105,7 @@ def chosen(config: Config) -> Subject:
             remarks.append(f"the best trial left {modality} out: compared with the encoder of trial {trial.number}")
     architecture = Architecture(encoders, best.architecture.fusion, best.architecture.dim)
     training = trial_training(config.training, best)
-    return Subject(architecture, training, fusions, best.architecture, tuple(remarks))
+    return Subject(architecture, training, fusions, best.architecture, tuple(remarks), str(found or ""))
 
 
 def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -> dict[str, Contender]:

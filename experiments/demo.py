@@ -46,9 +46,9 @@ def run_demo(runs: Path, workers: int | None, fresh: bool, overrides: Sequence[s
     (where / "comparison.png").write_bytes(picture)
     console().print(comparison.render())
 
-    _step(f"ehrfusion register demo --name {MODEL} --top 2 --seeds 2 --promote")
+    _step(f"ehrfusion register demo --name {MODEL} --promote")
     processes = workers or config.search.workers
-    registered = register_study(config, MODEL, top=2, seeds=2, promote=True, workers=processes)
+    registered = register_study(config, MODEL, promote=True, workers=processes)
     console().print(registered.render())
 
     out = runs / "demo-predictions.parquet"

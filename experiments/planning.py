@@ -102,6 +102,7 @@ def about_comparison(
         "interval": config.compare.interval,
         "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",
         "architecture": subject.architecture.to_dict(),
+        **({"chosen": subject.how} if subject.how else {}),
         "data_fingerprint": store.data_fingerprint,
         "split_fingerprint": store.cohort.split_fingerprint,
         "git_commit": git_commit(),

@@ -38,6 +38,9 @@ class SearchConfig(Strict):
     its ticket is drawn anew up to three times. `stack` is how many trials of one structure a worker trains together;
     they differ in learning rate, weight decay, dropout and the like. What cannot be stacked is trained alone.
 
+    With `baselines` the first trials are every fusion over the first encoder that each modality has in the space, so
+    that no search ends below the plain models that everybody would have tried by hand.
+
     Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
     pays for small models. `trial_seconds` is the most that one attempt of a trial may take.
     """
@@ -53,6 +56,7 @@ class SearchConfig(Strict):
     pruner: Literal["halving", "pausing", "hyperband", "none"] = "halving"
     first_rung: Annotated[int, Field(ge=1)] = 3
     reduction: Annotated[int, Field(ge=2)] = 3
+    baselines: bool = False
     fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     storage: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None

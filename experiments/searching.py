@@ -31,6 +31,7 @@ from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
 from search.attempts import continue_stopped, is_over, promote
+from search.first import add_baselines
 from search.objectives import maximises
 from search.pruning import last_attempts
 from search.samplers import sampler_note
@@ -114,6 +115,8 @@ def run_search(
         study = create_or_resume(study_spec(config), attributes, fresh=fresh)
         _check_counted(config, study)
         warm_start(config, study, space, store, progress=live)
+        if config.search.baselines:
+            add_baselines(study, space, config.search.trials)
         if config.search.trials is not None:
             issue_tickets(study, config.search.trials)
     save_config(config)

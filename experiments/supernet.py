@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState, create_trial
 from torch import Tensor
 
 from encoders import ENCODERS
@@ -28,6 +27,7 @@ from fusion import Architecture, FusionModel, Spec, UsageError
 from fusion.autofm import AutoFMSupernet
 from fusion.component import Choice, Float, Genome, Int, Range, build
 from search.bilevel import Architect
+from search.first import add_first
 from search.settings import NONE, Setting
 from search.space import Space
 from search.supernet import Removal, best_paths, prune, random_path
@@ -70,13 +70,8 @@ def warm_start(config: StudyConfig, study: optuna.Study, space: Space, store: St
     found = SupernetSearch(config, settings, space, store).run(config.folder / "supernet.safetensors", progress)
     study.set_user_attr("supernet", asdict(found))
     study.set_user_attr("spent_seconds", float(study.user_attrs.get("spent_seconds", 0.0)) + found.seconds)
-    for each in found.architectures[: config.search.trials]:
-        fixed = space.fixed(Architecture.from_dict(each))
-        study.add_trial(
-            create_trial(
-                state=TrialState.WAITING, system_attrs={"fixed_params": fixed}, user_attrs={"origin": "supernet"}
-            )
-        )
+    architectures = found.architectures[: config.search.trials]
+    add_first(study, (space.fixed(Architecture.from_dict(each)) for each in architectures), "supernet")
 
 
 class SupernetSearch:

@@ -12,12 +12,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from experiments import register as register_module
+from experiments import retraining
 from experiments.bundle import CARD, load_bundle
 from experiments.config import StudyConfig, parse_config
+from experiments.contenders import chosen
 from experiments.data.folder import open_dataset
 from experiments.jobs import JobFailure
 from experiments.predict import predict_folder
-from experiments.register import Registration, register_study, retrain_job
+from experiments.register import Registration, register_study
+from experiments.retraining import Finalists, best_finalist, retrain_job
 from experiments.searching import run_search
 from experiments.studies import finalists, load_study
 from experiments.tracking.registry import resolve
@@ -63,7 +66,7 @@ def registration(config: StudyConfig, looks: list[tuple[str, int]]) -> Registrat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(register_module, "predict_rows", noted)
-        patch.setattr(register_module, "run_jobs", lambda work, jobs, *_: [work(job) for job in jobs])
+        patch.setattr(retraining, "run_jobs", lambda work, jobs, *_: [work(job) for job in jobs])
         return register_study(config, "outcome", top=2, seeds=2, promote=True, progress=False)
 
 
@@ -144,13 +147,13 @@ def test_a_retraining_that_fails_is_left_out(config: StudyConfig, monkeypatch: p
     def first_fails(work: Any, jobs: Any, *_: Any) -> list[Any]:
         return [JobFailure("out of memory"), *[work(job) for job in jobs[1:]]]
 
-    monkeypatch.setattr(register_module, "run_jobs", first_fails)
-    found = register_module._retrain(config, finalists(load_study(config), 2), 2, 1, False)
+    monkeypatch.setattr(retraining, "run_jobs", first_fails)
+    found = retraining._retrain(config, finalists(load_study(config), 2), 2, 1, False)
     assert [len(each.scores) for each in found] == [1, 2]
 
 
 def test_nothing_is_registered_if_every_retraining_fails(config: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register_module, "run_jobs", lambda _, jobs, *__: [JobFailure("out of memory")] * len(jobs))
+    monkeypatch.setattr(retraining, "run_jobs", lambda _, jobs, *__: [JobFailure("out of memory")] * len(jobs))
     before = (config.folder / "held_out.jsonl").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="every retraining failed: out of memory"):
         register_study(config, "other", progress=False)
@@ -164,7 +167,7 @@ def test_a_study_without_trials_is_refused(config: StudyConfig) -> None:
 
 
 def test_a_bad_name_is_refused_before_anything_is_trained(config: StudyConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(register_module, "run_jobs", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(retraining, "run_jobs", lambda *_: pytest.fail("trained"))
     with pytest.raises(UsageError, match="a/b"):
         register_study(config, "a/b", progress=False)
 
@@ -177,3 +180,26 @@ def test_retraining_is_the_same_again(config: StudyConfig, registration: Registr
     assert score == winner.scores[0]
     first, again = load_bundle(winner.bundles[0]).model, load_bundle(Path(folder)).model
     assert all(weight.equal(again.state_dict()[name]) for name, weight in first.state_dict().items())
+
+
+def test_what_was_trained_anew_is_not_trained_again_and_is_what_a_comparison_takes(
+    config: StudyConfig, registration: Registration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retraining, "train_seeds", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(retraining, "score_job", lambda *_: pytest.fail("trained again"))
+    found = best_finalist(config, open_store(config), top=2, seeds=2, progress=False)
+    assert [each.scores for each in found.candidates] == [each.scores for each in registration.candidates]
+    winner = registration.winner
+    subject = chosen(config, found)
+    assert subject.preferred == winner.candidate.architecture
+    assert subject.training.lr == config.training.lr
+    assert subject.how.startswith(f"trial {winner.trial}, the best of 2 trained anew with 2 seeds")
+    loser = next(each for each in found.candidates if each.trial != winner.trial)
+    assert chosen(config, Finalists(found.candidates, loser)).preferred == loser.candidate.architecture
+
+
+def test_other_settings_are_trained_again(config: StudyConfig, registration: Registration) -> None:
+    other = config.model_copy(update={"training": config.training.model_copy(update={"lr": 3e-3})})
+    found = best_finalist(other, open_store(other), top=1, seeds=1, progress=False)
+    assert found.winner.scores[0] != registration.candidates[0].scores[0]
+    assert str(found) == f"trial {found.winner.trial}"

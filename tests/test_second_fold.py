@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import register as register_module
+from experiments import retraining
 from experiments.config import StudyConfig, parse_config
-from experiments.register import Retrained, _on_second_fold, _second_fold
+from experiments.retraining import Retrained, _on_second_fold, _second_fold
 from experiments.workspace import open_store
 from fusion import Architecture, Spec
 from search.space import Candidate
@@ -56,9 +56,9 @@ def test_a_second_fold_needs_patients_enough_and_a_split_by_patient(
     study = config(small_folder, tmp_path)
     store = open_store(study)
     rarest = np.unique(store.cohort.targets[store.cohort.rows("tuning")], return_counts=True)[1].min()
-    monkeypatch.setattr(register_module, "_ENOUGH", rarest + 1)
+    monkeypatch.setattr(retraining, "_ENOUGH", rarest + 1)
     assert _second_fold(study, store) is None
-    monkeypatch.setattr(register_module, "_ENOUGH", rarest)
+    monkeypatch.setattr(retraining, "_ENOUGH", rarest)
     found = _second_fold(study, store)
     assert found is not None
     assert found["data"]["splits"]["fold"] == 1

@@ -15,7 +15,7 @@ from experiments.comparing import compare_config, run_job
 from experiments.config import Config, TrainingConfig, parse_config
 from experiments.jobs import JobFailure
 from experiments.loop import NotFinite
-from experiments.register import retrain_job
+from experiments.retraining import retrain_job
 from experiments.stackable import groups
 from fusion import Architecture, Spec
 from search.space import Candidate

@@ -64,6 +64,7 @@ def _design(about: Mapping[str, Any]) -> Part:
     if about.get("architecture"):
         body.append(wide(architecture_svg(about["architecture"]), "architecture"))
     names = {"primary": "primary metric", "power": "power", "budget": "budget of a run", "audit": "leakage audit"}
+    names["chosen"] = "chosen by the search"
     shown = {words: about.get(name) for name, words in names.items()}
     body.append(facts(shown | {"architecture": _architecture(about.get("architecture"))}))
     cohort = cohort_body(about.get("cohort", {}), about.get("flow", []))
