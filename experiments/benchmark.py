@@ -169,7 +169,7 @@ def recipe_config(
         "synthetic": {"patients": patients, "recipe": recipe},
         "preprocess": _PREPROCESS,
     }
-    compare = {"fusions": list(fusions)} if fusions is not None else {}
+    compare = {"folds": 1} | ({"fusions": list(fusions)} if fusions is not None else {})
     config = parse_config(
         {"name": recipe, "runs": str(folder), "data": data, "compare": compare}
         | {"tracking": {"enabled": False}, **_SETTINGS}

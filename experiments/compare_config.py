@@ -32,7 +32,9 @@ class TuneConfig(Strict):
 class CompareConfig(Strict):
     """How strategies are compared on held-out patients; without `fusions`, those of the study's space.
 
-    With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed.
+    With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed;
+    with 1, the held-out split alone is. Unless given there are 5 for an experiment, or as many as its outcomes allow,
+    and 1 where a search has seen the patients that folds would hold out, or where splits keep times or sites apart.
     The metric that decides is `primary`, or else the one that picks epochs. With `equal: flops` every network may train
     as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
     between 0 and 1, do not matter in practice. With `tune` every strategy has its own settings tuned, in each fold.
@@ -43,7 +45,7 @@ class CompareConfig(Strict):
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
     controls: bool = True
     equal: Literal["epochs", "flops"] = "epochs"
-    folds: Annotated[int, Field(ge=1, le=50)] = 1
+    folds: Annotated[int, Field(ge=1, le=50)] | None = None
     seeds: Annotated[int, Field(ge=1)] = 3
     primary: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 1000

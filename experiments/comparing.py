@@ -16,7 +16,7 @@ from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
-from experiments.data.folds import fold_store
+from experiments.data.folds import fold_store, usual_folds
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows
 from experiments.feeding import preparations
@@ -74,7 +74,9 @@ def compare_config(
         raise UsageError(f"can compare by {' or '.join(BY)}; got '{by}'")
     chosen(config)  # where there is nothing to compare, that is said before anything is done
     folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
-    store, folds = open_store(config, progress=progress), range(config.compare.folds)
+    store = open_store(config, progress=progress)
+    config, fewer = _with_folds(config, store)
+    folds = range(config.compare.folds or 1)
     stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
     audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
     many = workers or default_workers()
@@ -94,6 +96,7 @@ def compare_config(
             strategies, subject.architecture, subject.training, stores[0], config.data.preprocess
         )
     stated, remarks = registered_primary(folder, primary, stated=config.compare.primary is not None)
+    remarks += fewer
     if audited == NOT_RUN:
         remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds
@@ -122,6 +125,14 @@ def compare_config(
     parts += sections(Findings(config, stores, held_out, comparison))
     write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder
+
+
+def _with_folds(config: Config, store: Store) -> tuple[Config, list[str]]:
+    """Decide on folds where the configuration leaves them open."""
+    if config.compare.folds is not None:
+        return config, []
+    folds, remarks = usual_folds(store.cohort, config.data.splits, searched=isinstance(config, StudyConfig))
+    return config.model_copy(update={"compare": config.compare.model_copy(update={"folds": folds})}), remarks
 
 
 def _run(
@@ -156,7 +167,7 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     Several seeds are trained together, so they must be those that `can_stack` allows.
     """
     config = parse_config(settings["config"])
-    store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
+    store = fold_store(open_store(config), config.compare.folds or 1, settings.get("fold", 0), config.data.splits)
     folder, contender = Path(settings["folder"]), settings["contender"]
     paths = {
         seed: result_path(folder, contender, seed, config, store).with_suffix(".npz") for seed in settings["seeds"]

@@ -77,7 +77,7 @@ def about_comparison(
     config: Config, store: Store, subject: Subject, held_out: HeldOut, seeds: int, remarks: list[str]
 ) -> dict[str, Any]:
     """Return what the report says about how the comparison was done, with remarks and warnings."""
-    training, folds = subject.training, config.compare.folds
+    training, folds = subject.training, config.compare.folds or 1
     warnings = [*subject.remarks, *held_out.warnings, *remarks]
     rows, events = len(held_out.rows), _events(store.task, held_out)
     if events and min(events["events"], rows - events["events"]) < _FEW:

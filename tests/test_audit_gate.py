@@ -31,7 +31,7 @@ def config(folder: Path, runs: Path) -> Config:
             "runs": str(runs),
             "data": {"folder": str(folder)},
             "training": {"epochs": 1},
-            "compare": {"seeds": 1, "resamples": 100, "fusions": ["late"], "controls": False},
+            "compare": {"seeds": 1, "folds": 1, "resamples": 100, "fusions": ["late"], "controls": False},
             "tracking": {"enabled": False},
             "model": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": "late", "dim": 8},
         }

@@ -50,7 +50,7 @@ def config(folder: Path, **parts: Any) -> Path:
         "training": {"epochs": 2, "batch_size": 32},
         "space": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": ["late", "early"], "dim": 8},
         "search": {"trials": 2},
-        "compare": {"seeds": 1, "resamples": 100},
+        "compare": {"seeds": 1, "folds": 1, "resamples": 100},
         "tracking": {"enabled": False},
         **parts,
     }

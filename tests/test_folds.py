@@ -9,7 +9,7 @@ import pytest
 
 from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort
-from experiments.data.folds import check_folds, fold_cohort
+from experiments.data.folds import check_folds, fold_cohort, usual_folds
 from fusion import Task, UsageError
 
 NAMES = ("train", "tuning", "held_out")
@@ -105,3 +105,16 @@ def test_positives_are_counted_by_patient() -> None:
 def test_splits_that_keep_something_apart_are_not_dealt_anew(by: Any) -> None:
     with pytest.raises(UsageError, match=rf"would mix what data.splits.by '{by}' keeps apart; use compare.folds: 1"):
         check_folds(binary(), 5, SplitConfig(by=by))
+
+
+def test_a_comparison_that_states_no_folds_has_five_or_as_many_as_outcomes_allow() -> None:
+    assert usual_folds(binary(), SplitConfig(), searched=False) == (5, [])
+    folds, (remark,) = usual_folds(binary(positives=7), SplitConfig(), searched=False)
+    assert (folds, remark) == (3, "3 folds in place of 5: only 7 patients have the rarest outcome")
+    check_folds(binary(positives=7), folds, SplitConfig())
+    assert usual_folds(binary(positives=3), SplitConfig(), searched=False)[0] == 1
+
+
+def test_what_was_searched_or_kept_apart_is_not_dealt_anew_unasked() -> None:
+    assert usual_folds(binary(), SplitConfig(), searched=True) == (1, [])
+    assert usual_folds(binary(), SplitConfig(by="site"), searched=False) == (1, [])

@@ -30,7 +30,7 @@ def settings(folder: Path, runs: Path, **changes: Any) -> dict[str, Any]:
         "runs": str(runs),
         "data": {"folder": str(folder), "preprocess": {"codes": {"max_events": 32}, "notes": {"max_tokens": 32}}},
         "training": ORDERED.model_dump(),
-        "compare": {"seeds": 2, "resamples": 100, "controls": False, "fusions": ["early", "gated"]},
+        "compare": {"seeds": 2, "folds": 1, "resamples": 100, "controls": False, "fusions": ["early", "gated"]},
         "tracking": {"enabled": False},
         **changes,
     }

@@ -30,7 +30,8 @@ def config(small_folder: Path, tmp_path: Path) -> Config:
             "runs": str(tmp_path / "runs"),
             "data": {"folder": str(small_folder), "preprocess": PREPROCESS},
             "training": {"epochs": 4, "patience": 2},
-            "compare": {"seeds": 1, "resamples": 100, "fusions": ["early", "cross_attention"], "equal": "flops"},
+            "compare": {"seeds": 1, "folds": 1, "resamples": 100, "fusions": ["early", "cross_attention"]}
+            | {"equal": "flops"},
             "tracking": {"enabled": False},
             "model": {"encoders": {"codes": "bag", "notes": "bag"}, "fusion": "early", "dim": 16},
         }

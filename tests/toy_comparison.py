@@ -39,7 +39,7 @@ def tiny_config(folder: Path, encoders: Mapping[str, str], fusion: str, **compar
             "runs": str(folder / "runs"),
             "data": {"folder": str(folder / "data"), "synthetic": {"patients": 120}},
             "training": {"epochs": 1},
-            "compare": {"seeds": 2, "resamples": 100, **compare},
+            "compare": {"seeds": 2, "folds": 1, "resamples": 100, **compare},
             "tracking": {"enabled": False},
             "model": {"encoders": dict(encoders), "fusion": fusion, "dim": 8},
         }

@@ -13,9 +13,27 @@ from experiments.data.splits import split_fingerprint
 from experiments.data.store import Store
 from fusion import UsageError
 
+USUAL = 5
+"""Folds of a comparison that says nothing about them."""
+
 _STREAM = 70_005
+_KEPT_APART = ("time", "site")  # dealing patients anew would mix what these splits keep apart
 _LEAST = 2  # patients with the rarest outcome in a fold: with one, nothing could be said about chance
 _STRATA = 5  # of a number, by its quantiles
+
+
+def usual_folds(cohort: Cohort, splits: SplitConfig, *, searched: bool) -> tuple[int, list[str]]:
+    """Return how many folds a comparison has that states none, and a remark where they are fewer than usual.
+
+    Args:
+        searched: whether a search has seen outcomes of the patients that folds would hold out.
+    """
+    if searched or splits.by in _KEPT_APART:
+        return 1, []
+    rarest = _rarest(cohort)
+    folds = min(USUAL, max(1, rarest // _LEAST))
+    few = f"{folds} {'fold' if folds == 1 else 'folds'} in place of {USUAL}"
+    return folds, [f"{few}: only {rarest} patients have the rarest outcome"] if folds < USUAL else []
 
 
 def fold_store(store: Store, folds: int, fold: int, splits: SplitConfig) -> Store:
@@ -36,12 +54,12 @@ def check_folds(cohort: Cohort, folds: int, splits: SplitConfig) -> None:
     Raises:
         UsageError: the splits keep times or sites apart, or too few patients have the rarest outcome.
     """
-    if splits.by in ("time", "site"):
+    if splits.by in _KEPT_APART:
         raise UsageError(
             f"compare.folds ({folds}) deals patients anew, which would mix what data.splits.by '{splits.by}' keeps "
             "apart; use compare.folds: 1"
         )
-    rarest = int(np.bincount(_strata(cohort)[1]).min())
+    rarest = _rarest(cohort)
     most = rarest // _LEAST
     if folds > most:
         wanted = f"choose at most {most}" if most > 1 else "use compare.folds: 1"
@@ -79,6 +97,10 @@ def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
         task = replace(task, center=float(train.mean()), scale=float(train.std()) or 1.0)
     found = split_fingerprint(cohort.subject_ids, split)
     return replace(cohort, split=split, task=task, split_fingerprint=found)
+
+
+def _rarest(cohort: Cohort) -> int:
+    return int(np.bincount(_strata(cohort)[1]).min())
 
 
 def _strata(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
