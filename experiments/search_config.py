@@ -82,7 +82,7 @@ class SearchConfig(Strict):
 
     @model_validator(mode="after")
     def _limits_are_learned(self) -> SearchConfig:
-        if self.limits and self.sampler in ("gp", "cmaes"):
+        if self.limits and self.sampler in ("gp", "cmaes", "progressive"):
             raise ValueError(
                 f"sampler '{self.sampler}' does not learn from trials that a limit ended, and would propose them again "
                 "and again; take tpe, nsga2, nsga3 or evolution"

@@ -32,8 +32,8 @@ def make_sampler(name: str, seed: int, *, startup_trials: int = 10, group: bool 
     - `evolution`: regularised evolution, one change at a time.
     - `progressive`: candidates grow place by place, as a surrogate expects of their beginnings.
 
-    Of trials over limits, `tpe` learns to avoid them; `nsga2`, `nsga3` and `evolution` give them no offspring; `gp` and
-    `cmaes` do not see those that ended before they were trained, so they do not go with limits.
+    Of trials over limits, `tpe` learns to avoid them; `nsga2`, `nsga3` and `evolution` give them no offspring; `gp`,
+    `cmaes` and `progressive` do not see those that ended before they were trained, so they do not go with limits.
 
     Raises:
         UsageError: the sampler needs a package that is not installed.

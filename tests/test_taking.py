@@ -135,7 +135,7 @@ def test_samplers_avoid_what_limits_end_before_training(name: str) -> None:
     assert np.mean(found) > 0.4
 
 
-@pytest.mark.parametrize("sampler", ["gp", "cmaes"])
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "progressive"])
 def test_samplers_that_learn_nothing_from_limits_are_refused_with_them(sampler: str) -> None:
     with pytest.raises(ValidationError, match=f"sampler '{sampler}' does not learn from trials that a limit ended"):
         SearchConfig(trials=3, sampler=sampler, limits={"parameters": 10.0})  # type: ignore[arg-type]
