@@ -12,10 +12,12 @@ from experiments.strict import Strict
 class PowerConfig(Strict):
     """What the smallest difference that a comparison could show is planned with.
 
-    That is the AUROC of the lower of two strategies, and how their scores correlate among patients of one class.
+    That is the AUROC of the lower of two strategies (of each class or label, where there are several), or the share of
+    a number's variance that it explains; and how what both get wrong correlates among patients.
     """
 
     auroc: Annotated[float, Field(ge=0.5, lt=1)] = 0.75
+    explained: Annotated[float, Field(gt=0, lt=1)] = 0.25
     correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 

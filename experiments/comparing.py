@@ -77,7 +77,7 @@ def compare_config(
     stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     tested = held_out_rows(stores)
-    power = power_line(config, store.task, tested, len(strategies))
+    power = power_line(config, store.task, tested, len(strategies), primary)
     announce(power)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
     for each in stores:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from experiments.comparison import KINDS
 from experiments.metrics import auroc, metric_name
+from experiments.statistics.shares import wilson
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
@@ -223,12 +224,11 @@ def calibration_png(target: Array, prediction: Array, bins: int = 10) -> bytes:
     n = counts[used]
     predicted = np.bincount(place, prediction, bins)[used] / n
     observed = np.bincount(place, target, bins)[used] / n
-    centre = (observed + 1.92 / n) / (1 + 3.84 / n)
-    half = 1.96 * np.sqrt(observed * (1 - observed) / n + 0.96 / n**2) / (1 + 3.84 / n)
+    low, high = wilson(observed, n)
     figure = Figure(figsize=(5.2, 6), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axes.vlines(predicted, centre - half, centre + half, color=COLOURS[0], alpha=0.5, linewidth=2)
+    axes.vlines(predicted, low, high, color=COLOURS[0], alpha=0.5, linewidth=2)
     axes.plot(predicted, observed, "o-", color=COLOURS[0], linewidth=1.5, markersize=6)
     axes.set_ylabel("observed share, 95% interval", **_STYLE)
     axes.set_ylim(-0.03, 1.03)

@@ -99,7 +99,7 @@ def items(comparison: Comparison, sections: Sequence[Section] = ()) -> list[Item
     """Return every item of the checklist in its order; some hang on what the page holds."""
     there = {name for each in sections for name in each.tables}
     there |= {"folds"} & set(comparison.about)
-    there |= {"power"} if "smallest difference in AUROC" in str(comparison.about.get("power", "")) else set()
+    there |= {"power"} if "smallest difference in" in str(comparison.about.get("power", "")) else set()
     hanging = [with_it if what in there else without for what, with_it, without in _HANGING]
     return sorted([*_FIXED, *hanging], key=_place)
 
