@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -39,7 +40,8 @@ class CompareConfig(Strict):
     as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
     between 0 and 1, do not matter in practice. With `tune` every strategy has its own settings tuned, in each fold.
     Held-out patients are looked at by codes with the prefixes `subgroups`, or with those by which sources write sex,
-    ethnicity and region.
+    ethnicity and region. The models are also tested on all labelled patients of another data folder, `external`, on
+    which nothing is trained, tuned or recalibrated.
     """
 
     fusions: Annotated[list[str], Field(min_length=1)] | None = None
@@ -54,6 +56,7 @@ class CompareConfig(Strict):
     power: PowerConfig = PowerConfig()
     subgroups: tuple[str, ...] | None = None
     tune: TuneConfig | None = None
+    external: Path | None = None
 
     @model_validator(mode="after")
     def _tuned_or_equal(self) -> CompareConfig:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.audit.gate import NOT_RUN, gate_folds
+from experiments.audit.sites import nobody_in_both
 from experiments.coalitions import MOST, coalition_predictions, mean_weights, who_has
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
@@ -16,6 +17,7 @@ from experiments.config import Config, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
+from experiments.data.external import external_store
 from experiments.data.folds import fold_store
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows
@@ -80,9 +82,11 @@ def compare_config(
     power = power_line(config, store.task, tested, len(strategies), primary)
     announce(power)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
-    for each in stores:
+    externals = _externals(config, stores)
+    for each in (*stores, *externals):
         each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
     audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
+    elsewhere = nobody_in_both(store, externals[0]) if externals else ""
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
         strategies, works = with_equal_work(
@@ -98,7 +102,7 @@ def compare_config(
     found = _run(config, folder, by_fold, subject.training, count, many, progress)
     held_out = with_predictions(tested, store, found)
     about = about_comparison(config, store, subject, held_out, count, remarks)
-    about |= {"primary": stated, "power": power, "audit": audited}
+    about |= {"primary": stated, "power": power, "audit": audited, "external": elsewhere}
     about["again"] = reproduction(config, by, count, audit=audit)
     comparison = compare_predictions(
         store.task,
@@ -115,9 +119,15 @@ def compare_config(
         about=about | ({"work": _work(works)} if works else {}),
     )
     parts = [tuning_section(tuned, config.compare.tune)] if config.compare.tune else []
-    parts += sections(Findings(config, stores, held_out, comparison))
+    parts += sections(Findings(config, stores, held_out, comparison, next(iter(externals), None)))
     write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder
+
+
+def _externals(config: Config, stores: Sequence[Store]) -> list[Store]:
+    """Return the patients of the external folder, as each fold's training patients taught to see them."""
+    folder = config.compare.external
+    return [] if folder is None else [external_store(each, folder) for each in stores]
 
 
 def _run(
@@ -154,13 +164,15 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     config = parse_config(settings["config"])
     store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
     folder, contender = Path(settings["folder"]), settings["contender"]
+    external = next(iter(_externals(config, [store])), None)
     paths = {
-        seed: result_path(folder, contender, seed, config, store).with_suffix(".npz") for seed in settings["seeds"]
+        seed: result_path(folder, contender, seed, config, store, external).with_suffix(".npz")
+        for seed in settings["seeds"]
     }
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     failures: dict[int, JobFailure] = {}
     if missing:
-        for seed, found in zip(missing, _train(contender, store, missing, config), strict=True):
+        for seed, found in zip(missing, _train(contender, store, missing, config, external), strict=True):
             if isinstance(found, NotFinite):
                 failures[seed] = JobFailure(f"NotFinite: {found}")
                 continue
@@ -170,14 +182,15 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
 
 
 def _train(
-    contender: Mapping[str, Any], store: Store, seeds: Sequence[int], config: Config
+    contender: Mapping[str, Any], store: Store, seeds: Sequence[int], config: Config, external: Store | None
 ) -> Iterator[dict[str, Any] | NotFinite]:
     """Train a contender and yield what each seed came to."""
     training = TrainingConfig.model_validate(contender["training"])
     if contender["control"] is not None:
         for seed in seeds:
-            control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed)
+            control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed, external)
             found = {"predictions": control.predictions, "tuning_predictions": control.tuning}
+            found |= {"external": control.external} if control.external is not None else {}
             yield {**found, "trees": control.trees, "tuning": control.score, "seconds": control.seconds}
         return
     architecture = Architecture.from_dict(contender["architecture"])
@@ -185,7 +198,10 @@ def _train(
         if isinstance(fit, NotFinite):
             yield fit
             continue
-        numbers = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+        numbers: dict[str, Any] = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+        if external is not None:
+            rows = external.cohort.rows("held_out")
+            numbers |= {"external": predict_rows(fit.model, fit.preparations, external, rows)}
         yield {**_predicted(fit, store), **numbers}
 
 

@@ -14,9 +14,9 @@ from experiments.comparison import Comparison, to_csv
 from experiments.config import Config, ExperimentConfig
 from experiments.held_out import HeldOut
 from experiments.plots import forest_png
-from experiments.rank_diagram import rank_diagram_png
 from experiments.reporting.comparison_page import comparison_html
 from experiments.reporting.latex import comparison_tex, leaderboard_csv
+from experiments.reporting.rank_diagram import rank_diagram_png
 from experiments.reporting.reproducibility import CONFIG
 from experiments.section import Section
 from experiments.whole import whole_file

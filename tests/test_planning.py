@@ -17,8 +17,8 @@ from experiments.config import Config, parse_config
 from experiments.held_out import HeldOut
 from experiments.metrics import METRICS, primary_metric
 from experiments.planning import power_line, registered_primary
-from experiments.rank_diagram import rank_diagram_png
 from experiments.reporting.comparison_page import comparison_html
+from experiments.reporting.rank_diagram import rank_diagram_png
 from experiments.statistics.power import smallest_difference
 from experiments.statistics.ranks import mean_ranks
 from fusion import Task, UsageError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
@@ -19,7 +20,7 @@ from experiments.reporting.comparison_page import comparison_html
 from experiments.reporting.cost import cost_part, training_costs
 from experiments.reporting.latex import comparison_tex, escape, leaderboard_csv
 from experiments.reporting.page import Part, image, page
-from experiments.reporting.rank_chart import rank_chart
+from experiments.reporting.rank_diagram import in_words, rank_diagram_png
 from experiments.reporting.reproducibility import reproducibility_part, reproduction
 from experiments.reporting.table import Stacked, probability, table
 from experiments.reporting.tripod import COVERED, NOT, PARTLY, items
@@ -56,9 +57,16 @@ def test_an_interval_is_drawn_where_its_numbers_are() -> None:
 
 
 def test_a_diagram_of_ranks_names_everybody_and_what_is_not_shown_to_differ() -> None:
-    drawn = rank_chart(mean_ranks(["a<b", "b", "c"], np.array([[0.9, 0.8, 0.1]] * 4), higher_is_better=True))
-    assert "a&lt;b 1.00, b 2.00, c 3.00" in drawn
-    assert "not shown to differ: a&lt;b, b" in drawn
+    ranks = mean_ranks(["a<b", "b", "c"], np.array([[0.9, 0.8, 0.1]] * 4), higher_is_better=True)
+    said = "mean ranks over folds, 1 is best: a<b 1.00, b 2.00, c 3.00; not shown to differ: a<b, b; b, c"
+    assert in_words(ranks) == said
+    folded = planted(100, fold=np.arange(300) % 3)
+    assert folded.ranks is not None
+    html = comparison_html(folded)
+    assert f"alt='{in_words(folded.ranks)}'" in html
+    assert base64.b64encode(rank_diagram_png(folded.ranks)).decode() in html, (
+        "the picture of the file is that of the page"
+    )
 
 
 def test_long_tables_are_folded_and_have_headers() -> None:
