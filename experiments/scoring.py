@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from experiments.metrics import Metric
 from experiments.statistics.bootstrap import Resamples, mean_distribution, metric_distributions
+from experiments.statistics.combined_areas import MOST_PAIRS, combined_areas
 from experiments.statistics.intervals import Interval, interval
 from experiments.statistics.means import Quantities
 from experiments.statistics.shares import Among, Bounded, mean_among
@@ -96,6 +97,21 @@ class Tested:
             for metric, folds in zip(metrics, single, strict=True)
         }
 
+    def combined(self, metric: Metric, predictions: Sequence[Array], weights: Array) -> list[Score]:
+        """Return weighted sums of a metric of several predictions. Shape: (N,) or (N, K) each; weights (C, S)."""
+        pairs = max(int((self.target[rows] > 0).sum() * (self.target[rows] <= 0).sum()) for rows in self.folds)
+        if metric.name != "auroc" or pairs > MOST_PAIRS:
+            scores = [self.score([metric], each)[metric.name] for each in predictions]
+            return [weighted_sum(each, scores) for each in weights]
+        single = [[metric(self.target[rows], each[rows]) for rows in self.folds] for each in predictions]
+        whole = np.stack(predictions)
+        drawn = self._areas(whole, weights, self.drawn)
+        without = self._areas(whole, weights, self.without) if self.without is not None else None
+        return [
+            Score(folds, drawn[i], without[i] if without is not None else None)
+            for i, folds in enumerate(weights @ np.array(single))
+        ]
+
     def quantities(self, wanted: Quantities, prediction: Array) -> dict[str, Score]:
         """Evaluate functions of means by name, the rows of all folds taken together. Shape: prediction (N, ...)."""
         columns = wanted.rows(self.target, prediction)
@@ -121,6 +137,13 @@ class Tested:
         """Count the rows that a mean is of. Shape: columns (N, C)."""
         counts = np.ones(len(columns)) if bounded.column is None else columns[:, bounded.column]
         return Among.of(counts, self.drawn.patient, bounded)
+
+    def _areas(self, predictions: Array, weights: Array, resamples: Resamples) -> list[Array]:
+        """Return sums of AUROCs, averaged over the folds that have both outcomes. Shape: (S, N), (C, S) -> (R,) each."""
+        found = [
+            combined_areas(self.target[rows], predictions[:, rows], weights, resamples.of(rows)) for rows in self.folds
+        ]
+        return [_mean_of_defined(np.stack([each[i] for each in found])) for i in range(len(weights))]
 
     def _distributions(self, metrics: Sequence[Metric], prediction: Array, resamples: Resamples) -> dict[str, Array]:
         """Average over the folds in which a metric is defined in a resample. Shape: (R,) each."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_comparison import BINARY, planted, tiny_config
 from toy_findings import expit, findings, risks
-from toy_tracking import connection, empty_runs, runs
+from toy_tracking import connection, empty_runs, runs  # noqa: F401 - fixtures
 
 from experiments.clinical.calibration import calibration_section
 from experiments.clinical.decisions import decisions_section
@@ -17,7 +17,6 @@ from experiments.config import TrackingConfig
 from experiments.section import Section
 from experiments.tracking.runs import Connection
 
-__all__ = ["connection", "empty_runs", "runs"]
 NAMED = {"data_fingerprint": "d", "split_fingerprint": "s", "git_commit": "c"}
 
 
