@@ -139,7 +139,7 @@ class Tested:
         return Among.of(counts, self.drawn.patient, bounded)
 
     def _areas(self, predictions: Array, weights: Array, resamples: Resamples) -> list[Array]:
-        """Return sums of AUROCs, averaged over the folds that have both outcomes. Shape: (S, N), (C, S) -> (R,) each."""
+        """Return sums of AUROCs, means over folds with both outcomes. Shape: (S, N), (C, S) -> (R,) each."""
         found = [
             combined_areas(self.target[rows], predictions[:, rows], weights, resamples.of(rows)) for rows in self.folds
         ]
