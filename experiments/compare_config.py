@@ -35,7 +35,8 @@ class TuneConfig(Strict):
 class CompareConfig(Strict):
     """How strategies are compared on held-out patients; without `fusions`, those of the study's space.
 
-    With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed.
+    With `folds` from 2 on, all patients are dealt into as many folds, and each fold is held out once, with every seed;
+    with `folds_by: site` whole sites are, and with as many folds as sites each is held out by itself.
     The metric that decides is `primary`, or else the one that picks epochs. With `equal: flops` every network may train
     as many operations as the best architecture does in its epochs. Differences up to `equivalence`, 0.01 for metrics
     between 0 and 1, do not matter in practice. With `tune` every strategy has its own settings tuned, in each fold.
@@ -48,6 +49,7 @@ class CompareConfig(Strict):
     controls: bool = True
     equal: Literal["epochs", "flops"] = "epochs"
     folds: Annotated[int, Field(ge=1, le=50)] = 1
+    folds_by: Literal["patient", "site"] = "patient"
     seeds: Annotated[int, Field(ge=1)] = 3
     primary: str | None = None
     resamples: Annotated[int, Field(ge=100)] = 1000
@@ -57,6 +59,12 @@ class CompareConfig(Strict):
     subgroups: tuple[str, ...] | None = None
     tune: TuneConfig | None = None
     external: Path | None = None
+
+    @model_validator(mode="after")
+    def _sites_are_folds(self) -> CompareConfig:
+        if self.folds_by == "site" and self.folds == 1:
+            raise ValueError("folds_by: site holds sites out in turn; set compare.folds to 2 or more")
+        return self
 
     @model_validator(mode="after")
     def _tuned_or_equal(self) -> CompareConfig:

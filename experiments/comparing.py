@@ -76,7 +76,7 @@ def compare_config(
     folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
     store, folds = open_store(config, progress=progress), range(config.compare.folds)
     primary = primary_metric(store.task, config.compare, subject.training)
-    stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
+    stores = [fold_store(store, len(folds), fold, config.data.splits, config.compare.folds_by) for fold in folds]
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     tested = held_out_rows(stores)
     power = power_line(config, store.task, tested, len(strategies), primary)
@@ -162,7 +162,8 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     Several seeds are trained together, so they must be those that `can_stack` allows.
     """
     config = parse_config(settings["config"])
-    store = fold_store(open_store(config), config.compare.folds, settings.get("fold", 0), config.data.splits)
+    compare, fold = config.compare, settings.get("fold", 0)
+    store = fold_store(open_store(config), compare.folds, fold, config.data.splits, compare.folds_by)
     folder, contender = Path(settings["folder"]), settings["contender"]
     external = next(iter(_externals(config, [store])), None)
     paths = {

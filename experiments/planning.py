@@ -123,7 +123,8 @@ def about_comparison(
             "the search saw outcomes of patients whom the folds hold out: scores are somewhat flattered, most of all "
             "those of the fusion that was found"
         )
-    design = f"{seeds} seeds" if folds == 1 else f"{folds} folds x {seeds} seeds"
+    of_sites = " of whole sites" if config.compare.folds_by == "site" else ""
+    design = f"{seeds} seeds" if folds == 1 else f"{folds} folds{of_sites} x {seeds} seeds"
     return {
         "title": f"{config.name}: {rows} held-out predictions, {design}",
         "name": config.name,
@@ -131,7 +132,7 @@ def about_comparison(
         "patients": len(np.unique(held_out.subject_ids)),
         **events,
         "seeds": seeds,
-        **({"folds": folds} if folds > 1 else {}),
+        **({"folds": folds, "folds_by": config.compare.folds_by} if folds > 1 else {}),
         "resamples": config.compare.resamples,
         "interval": config.compare.interval,
         "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",

@@ -1,4 +1,4 @@
-"""Folds of all patients: each is held out once, the others train and tune; dealt by patient, outcomes spread evenly."""
+"""Folds of all patients or sites: each is held out once, the others train and tune; outcomes are spread evenly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort, check_splits
-from experiments.data.splits import split_fingerprint
+from experiments.data.splits import split_fingerprint, subject_sites
 from experiments.data.store import Store
 from fusion import UsageError
 
@@ -18,25 +18,37 @@ _LEAST = 2  # patients with the rarest outcome in a fold: with one, nothing coul
 _STRATA = 5  # of a number, by its quantiles
 
 
-def fold_store(store: Store, folds: int, fold: int, splits: SplitConfig) -> Store:
+def fold_store(store: Store, folds: int, fold: int, splits: SplitConfig, by: str = "patient") -> Store:
     """Return the store whose held-out patients are those of a fold; with one fold, the store as it is.
 
+    Args:
+        by: "patient", or "site" to hold whole sites out.
+
     Raises:
-        UsageError: patients may not be dealt anew, or too few of them have the rarest outcome.
+        UsageError: patients may not be dealt anew, there are fewer sites than folds, or too few patients have the
+            rarest outcome.
     """
     if folds == 1:
         return store
-    check_folds(store.cohort, folds, splits)
-    return Store(store.dataset, fold_cohort(store.cohort, folds, fold, splits.seed), store.config, store.cache)
+    unique = np.unique(store.cohort.subject_ids)
+    sites = subject_sites(store.dataset, unique, "compare.folds_by") if by == "site" else None
+    check_folds(store.cohort, folds, splits, sites)
+    dealt = fold_cohort(store.cohort, folds, fold, splits.seed, sites)
+    return Store(store.dataset, dealt, store.config, store.cache)
 
 
-def check_folds(cohort: Cohort, folds: int, splits: SplitConfig) -> None:
+def check_folds(cohort: Cohort, folds: int, splits: SplitConfig, sites: NDArray[np.str_] | None = None) -> None:
     """Check that a cohort can be dealt into folds.
 
     Raises:
-        UsageError: the splits keep times or sites apart, or too few patients have the rarest outcome.
+        UsageError: the splits keep times or sites apart, there are fewer sites than folds, or too few patients have
+            the rarest outcome.
     """
-    if splits.by in ("time", "site"):
+    if sites is not None and len(np.unique(sites)) < folds:
+        raise UsageError(
+            f"compare.folds is {folds}, but there are {len(np.unique(sites))} sites and folds_by 'site' keeps each whole"
+        )
+    if splits.by == "time" or (splits.by == "site" and sites is None):
         raise UsageError(
             f"compare.folds ({folds}) deals patients anew, which would mix what data.splits.by '{splits.by}' keeps "
             "apart; use compare.folds: 1"
@@ -51,21 +63,24 @@ def check_folds(cohort: Cohort, folds: int, splits: SplitConfig) -> None:
         )
 
 
-def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
+def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int, sites: NDArray[np.str_] | None = None) -> Cohort:
     """Hold out one of the folds; the rest is dealt into train and tuning in the proportion they had.
 
-    The seed deals the folds, so that every strategy and every training seed has the same ones.
+    The seed deals the folds, so that every strategy and every training seed has the same ones. Sites are dealt whole,
+    and with as many folds as sites each is held out by itself.
+
+    Shape:
+        sites (P,), of each patient in the order of their numbers.
 
     Raises:
         UsageError: a split would be empty or have one class only.
     """
-    from sklearn.model_selection import StratifiedKFold, train_test_split
+    from sklearn.model_selection import train_test_split
 
     patient, strata = _strata(cohort)
     rng = np.random.default_rng([_STREAM, seed, folds])
     first, second = (int(each) for each in rng.integers(2**31, size=2))
-    dealt = StratifiedKFold(folds, shuffle=True, random_state=first).split(strata, strata)
-    rest, held_out = list(dealt)[fold]
+    rest, held_out = _dealt(strata, folds, first, sites)[fold]
     sizes = [len(np.unique(cohort.subject_ids[cohort.rows(name)])) for name in ("train", "tuning")]
     tuned = max(len(np.unique(strata)), round(len(rest) * sizes[1] / sum(sizes)))
     _, tuning = train_test_split(rest, test_size=tuned, stratify=strata[rest], random_state=second)
@@ -79,6 +94,19 @@ def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
         task = replace(task, center=float(train.mean()), scale=float(train.std()) or 1.0)
     found = split_fingerprint(cohort.subject_ids, split)
     return replace(cohort, split=split, task=task, split_fingerprint=found)
+
+
+def _dealt(
+    strata: NDArray[np.int64], folds: int, seed: int, sites: NDArray[np.str_] | None
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return who is left and who is held out in each fold. Shape: strata and sites (P,)."""
+    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+
+    if sites is None:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata))
+    if len(np.unique(sites)) == folds:
+        return list(LeaveOneGroupOut().split(strata, strata, sites))
+    return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(strata, strata, sites))
 
 
 def _strata(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

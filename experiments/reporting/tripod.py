@@ -90,7 +90,7 @@ _HANGING = (
      Item("15", PARTLY, "models give probabilities, or values in the unit of the outcome; no threshold is chosen")),
     ("subgroups", Item("23a", COVERED, "scores with intervals, also by group"),
      Item("23a", PARTLY, "scores with intervals, but not by group")),
-    ("folds", Item("23b", PARTLY, "how scores vary over folds of patients; not over hospitals"),
+    ("folds", Item("23b", PARTLY, "how scores vary over folds; of hospitals with compare.folds_by: site only"),
      Item("23b", NOT, "whether scores vary between hospitals")),
 )  # fmt: skip
 """What an item hangs on (a table of a section, or something about the comparison), and the item with and without it."""
