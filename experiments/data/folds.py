@@ -45,9 +45,8 @@ def check_folds(cohort: Cohort, folds: int, splits: SplitConfig, sites: NDArray[
             the rarest outcome.
     """
     if sites is not None and len(np.unique(sites)) < folds:
-        raise UsageError(
-            f"compare.folds is {folds}, but there are {len(np.unique(sites))} sites and folds_by 'site' keeps each whole"
-        )
+        many = len(np.unique(sites))
+        raise UsageError(f"compare.folds is {folds}, but there are {many} sites and folds_by 'site' keeps each whole")
     if splits.by == "time" or (splits.by == "site" and sites is None):
         raise UsageError(
             f"compare.folds ({folds}) deals patients anew, which would mix what data.splits.by '{splits.by}' keeps "
