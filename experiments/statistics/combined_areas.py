@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from experiments.statistics.bootstrap import Resamples
 
 Array = NDArray[Any]
-MOST_PAIRS = 4_000_000
+MOST_PAIRS = 2_000_000
 """Pairs of a positive and a negative beyond which ranking each prediction is faster."""
-_CELLS = 4_000_000  # comparisons held at once
+_CELLS = 1_000_000  # comparisons held at once
 
 
 def combined_areas(target: Array, predictions: Array, weights: Array, resamples: Resamples) -> Array:
@@ -29,15 +29,14 @@ def combined_areas(target: Array, predictions: Array, weights: Array, resamples:
         return np.full((len(weights), len(resamples.counts)), np.nan)
     hits = resamples.counts[:, resamples.patient[positive]].astype(np.float32)
     others = resamples.counts[:, resamples.patient[negative]].astype(np.float32)
-    sums = np.zeros((len(weights), len(hits)))
+    kernels = np.empty((len(weights), len(positive), len(negative)), np.float32)  # 1 above, 0 for a tie, -1 below
     step = max(1, _CELLS // (len(predictions) * len(negative)))
     mixing = weights.astype(np.float32)
     for start in range(0, len(positive), step):
         block = positive[start : start + step]
         above = np.sign(predictions[:, block, None] - predictions[:, None, negative]).astype(np.float32, copy=False)
-        kernels = np.tensordot(mixing, above, 1)  # (C, block, negatives); 1 above, 0 for a tie, -1 below
-        for total, kernel in zip(sums, kernels, strict=True):
-            total += np.einsum("rq,rq->r", hits[:, start : start + step] @ kernel, others, dtype=np.float64)
+        kernels[:, start : start + step] = np.tensordot(mixing, above, 1)
+    sums = np.stack([((hits @ kernel) * others).sum(1, dtype=np.float64) for kernel in kernels])
     pairs = hits.sum(1, dtype=np.float64) * others.sum(1, dtype=np.float64)
     means = np.divide(sums, pairs, out=np.full(sums.shape, np.nan), where=pairs > 0)
     return (weights.sum(1)[:, None] + means) / 2
