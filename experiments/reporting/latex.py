@@ -111,6 +111,7 @@ def _ascii(letter: str) -> str:
 def _tabular(caption: str, label: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     columns = "l" * 2 + "r" * (len(heads) - 2)
     lines = [" & ".join(row) + r" \\" for row in rows]
+    apart = "\n\\addlinespace[3pt]\n" if any(r"\shortstack" in line for line in lines) else "\n"
     return "\n".join(
         [
             r"\begin{table}[htbp]",
@@ -122,7 +123,7 @@ def _tabular(caption: str, label: str, heads: Sequence[str], rows: Sequence[Sequ
             r"\toprule",
             " & ".join(heads) + r" \\",
             r"\midrule",
-            *lines,
+            apart.join(lines),
             r"\bottomrule",
             r"\end{tabular}}",
             r"\end{table}",
@@ -137,7 +138,7 @@ def _cell(value: Any) -> str:
         if not math.isfinite(value.value):
             return _UNDEFINED
         ends = [f"{each:.3f}" if math.isfinite(each) else "no bound" for each in (value.low, value.high)]
-        return f"${value.value:.3f}$ (${ends[0]}$ to ${ends[1]}$)".replace("$no bound$", "no bound")
+        return _stacked(f"${value.value:.3f}$", " to ".join(ends).replace("-", "$-$"))
     if isinstance(value, float):
         return f"${value:.3f}$" if math.isfinite(value) else _UNDEFINED
     return escape(str(value))
@@ -146,7 +147,12 @@ def _cell(value: Any) -> str:
 def _interval(row: Row | None) -> str:
     if row is None or not math.isfinite(row.value):
         return _UNDEFINED
-    return f"{row.value:.3f} ({row.low:.3f}--{row.high:.3f})"
+    return _stacked(f"{row.value:.3f}", f"{row.low:.3f}--{row.high:.3f}")
+
+
+def _stacked(value: str, span: str) -> str:
+    """Return a value above its interval, which halves the width of a table."""
+    return rf"\shortstack[r]{{{value}\\{{\scriptsize {span}}}}}"
 
 
 def _difference(each: Difference) -> list[str]:
