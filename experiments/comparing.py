@@ -102,7 +102,7 @@ def compare_config(
     found = _run(config, folder, by_fold, subject.training, count, many, progress)
     held_out = with_predictions(tested, store, found)
     about = about_comparison(config, store, subject, held_out, count, remarks)
-    about |= {"primary": stated, "power": power, "audit": audited, "external": elsewhere}
+    about |= {"primary": stated, "power": power, "audit": audited} | ({"external": elsewhere} if externals else {})
     about["again"] = reproduction(config, by, count, audit=audit)
     comparison = compare_predictions(
         store.task,

@@ -25,7 +25,7 @@ def nobody_in_both(store: Store, external: Store) -> str:
     """
     here, there = (Evidence(each, [], [], 0) for each in (store, external))
     numbers = {each: place for place, each in enumerate(sorted(set(external.cohort.subject_ids.tolist())))}
-    mine, other = here.timed.select("subject_id", *_EVENT), there.timed.select("subject_id", *_EVENT)
+    mine, other = (each.timed.select(pl.col("subject_id").cast(pl.Int64), *_EVENT) for each in (here, there))
     apart = pl.col("subject_id").replace_strict(numbers, return_dtype=pl.Int64) + store.cohort.subject_ids.max() + 1
     cuts = [each.predictions.select("subject_id", "cut") for each in (here, there)]
     pairs = linked(pl.concat([mine, other.with_columns(apart)]), pl.concat([cuts[0], cuts[1].with_columns(apart)]))
