@@ -59,7 +59,8 @@ def external_section(findings: Findings) -> Section | None:
         return None
     there, metric = elsewhere(findings), METRICS[findings.comparison.metric]
     scores, here = there.scores(metric), findings.tested()
-    lines, drops = [], {}
+    lines: list[list[Any]] = []
+    drops: dict[str, Interval] = {}
     for row in findings.comparison.ranking():
         if row.strategy not in scores:
             continue
