@@ -14,11 +14,11 @@ GREY = "#666666"
 STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 
 
-def as_png(figure: Figure) -> bytes:
-    """Return a figure as a PNG."""
+def as_png(figure: Figure, *, whole: bool = False) -> bytes:
+    """Return a figure as a PNG; `whole` makes it as wide as what is drawn outside of its axes needs."""
     buffer = io.BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
+    figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight" if whole else None)
     return buffer.getvalue()
 
 

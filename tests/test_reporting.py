@@ -149,7 +149,7 @@ def test_latex_is_escaped_and_its_tables_are_whole(found: Comparison) -> None:
 def test_every_table_of_a_section_is_in_latex_too() -> None:
     cells = ["a_b", Interval(-0.5, float("nan"), 0.25), float("nan"), 3, Interval(float("nan"), 0.0, 0.0)]
     text = sections_tex([Section("Why? 5%", [], {"t_1": Table(["x_y", "b", "c", "d", "e"], [cells], "A & B.")})])
-    assert r"\caption{Why? 5\% T 1. A \& B.}" in text
+    assert r"\caption{Why? 5\%: t 1. A \& B.}" in text
     assert r"x\_y & b & c & d & e \\" in text
     assert r"a\_b & \shortstack[r]{$-0.500$\\{\scriptsize no bound to 0.250}} & n.d. & 3 & n.d. \\" in text
     assert text.count(r"\begin{tabular}{llrrr}") == text.count(r"\end{tabular}}") == 1

@@ -148,6 +148,8 @@ def _pairs(findings: Findings, scores: Mapping[str, Score], name: str) -> Table:
 def _holds(here: Interval, there: Interval) -> str:
     if _shown(there) != "yes":
         return _shown(there)
+    if _shown(here) != "yes":
+        return "shown there only"
     return "yes" if there.value * here.value > 0 else "the other way round"
 
 

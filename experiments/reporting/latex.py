@@ -70,7 +70,8 @@ def sections_tex(sections: Sequence[Section]) -> str:
     found = [_NEEDS]
     for section in sections:
         for name, each in section.tables.items():
-            caption = f"{section.title} {name.replace('_', ' ').capitalize()}. {each.note}".strip()
+            question = section.title if section.title.endswith("?") else f"{section.title}:"
+            caption = f"{question} {name.replace('_', ' ')}. {each.note}".strip()
             rows = [[_cell(value) for value in row] for row in each.rows]
             found.append(_tabular(caption, f"tab:{name}", [escape(str(head)) for head in each.heads], rows))
     return "\n".join(found)

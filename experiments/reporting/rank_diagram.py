@@ -54,7 +54,7 @@ def rank_diagram_png(ranks: Ranks) -> bytes:
     small = f"{ranks.p:.3f}" if ranks.p >= 0.001 else "below 0.001"
     text = f"  critical difference {ranks.critical_difference:.2f}; Friedman p {small}; {ranks.blocks} folds"
     axes.annotate(text, (1 + shown, top), va="center", fontsize=9, color=COLOURS[1])
-    return as_png(figure)
+    return as_png(figure, whole=True)  # long names stand out of the axes
 
 
 def in_words(ranks: Ranks) -> str:
