@@ -71,18 +71,14 @@ def external_section(findings: Findings) -> Section | None:
         lines.append([row.label, internal.interval, outside, drops[row.strategy], _shown(drops[row.strategy])])
     name = metric_name(metric.name)
     heads = ["strategy", f"{name}, this site", "other site", "other minus this", "shown?"]
-    why = (
-        "Not defined: the patients there have one class only."
-        if any(math.isnan(line[2].value) for line in lines)
-        else ""
-    )
+    undefined = any(math.isnan(line[2].value) for line in lines)
+    why = "Not defined: the patients there have one class only." if undefined else ""
     tables = {"external": Table(heads, lines, why), "external_differences": _pairs(findings, scores, name)}
     if findings.stores[0].task.kind == "binary":
         tables["external_calibration"] = _calibrated(there, shown_rows(findings.comparison))
     words = [_verdict(findings, scores, drops, name), _patients(findings), _READING]
-    words += [f"Left out, for predictions that are not finite there: {', '.join(there.left_out)}."] * bool(
-        there.left_out
-    )
+    if there.left_out:
+        words.append(f"Left out, for predictions that are not finite there: {', '.join(there.left_out)}.")
     return Section("At another site", words, tables)
 
 
