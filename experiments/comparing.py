@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from experiments.audit.gate import NOT_RUN, gate_folds
+from experiments.audit.sites import nobody_in_both
 from experiments.coalitions import MOST, coalition_predictions, mean_weights, who_has
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
@@ -16,6 +17,7 @@ from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
+from experiments.data.external import external_store
 from experiments.data.folds import fold_store, usual_folds
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows
@@ -76,8 +78,10 @@ def compare_config(
     folder = config.runs / config.name / ("compare" if by == "fusion" else f"compare-{by}")
     store = open_store(config, progress=progress)
     config, fewer = _with_folds(config, store)
-    folds = range(config.compare.folds or 1)
-    stores = [fold_store(store, len(folds), fold, config.data.splits) for fold in folds]
+    folds, by_whom = range(config.compare.folds or 1), config.compare.folds_by
+    stores = [fold_store(store, len(folds), fold, config.data.splits, by_whom) for fold in folds]
+    externals = _externals(config, stores)
+    elsewhere = nobody_in_both(store, externals[0]) if externals else ""
     audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
     many = workers or default_workers()
     found = best_finalist(config, store, workers=many, progress=progress) if isinstance(config, StudyConfig) else None
@@ -85,10 +89,10 @@ def compare_config(
     primary = primary_metric(store.task, config.compare, subject.training)
     strategies = contenders(subject, by=by, controls=config.compare.controls)
     tested = held_out_rows(stores)
-    power = power_line(config, store.task, tested, len(strategies))
+    power = power_line(config, store.task, tested, len(strategies), primary)
     announce(power)
     plans = list(preparations(subject.architecture, config.data.preprocess).values())
-    for each in stores:
+    for each in (*stores, *externals):
         each.prepare([*plans, *([control_plan()] if any(c.control for c in strategies.values()) else [])], progress)
     works: dict[str, Work] = {}
     if config.compare.equal == "flops":
@@ -105,7 +109,7 @@ def compare_config(
     done = _run(config, folder, by_fold, subject.training, count, many, progress)
     held_out = with_predictions(tested, store, done)
     about = about_comparison(config, store, subject, held_out, count, remarks)
-    about |= {"primary": stated, "power": power, "audit": audited}
+    about |= {"primary": stated, "power": power, "audit": audited} | ({"external": elsewhere} if externals else {})
     about["again"] = reproduction(config, by, count, audit=audit)
     comparison = compare_predictions(
         store.task,
@@ -122,7 +126,7 @@ def compare_config(
         about=about | ({"work": _work(works)} if works else {}),
     )
     parts = [tuning_section(tuned, config.compare.tune)] if config.compare.tune else []
-    parts += sections(Findings(config, stores, held_out, comparison))
+    parts += sections(Findings(config, stores, held_out, comparison, next(iter(externals), None)))
     write_comparison(config, comparison, held_out, folder, parts)
     return comparison, folder
 
@@ -133,6 +137,12 @@ def _with_folds(config: Config, store: Store) -> tuple[Config, list[str]]:
         return config, []
     folds, remarks = usual_folds(store.cohort, config.data.splits, searched=isinstance(config, StudyConfig))
     return config.model_copy(update={"compare": config.compare.model_copy(update={"folds": folds})}), remarks
+
+
+def _externals(config: Config, stores: Sequence[Store]) -> list[Store]:
+    """Return the patients of the external folder, as each fold's training patients taught to see them."""
+    folder = config.compare.external
+    return [] if folder is None else [external_store(each, folder) for each in stores]
 
 
 def _run(
@@ -167,15 +177,18 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
     Several seeds are trained together, so they must be those that `can_stack` allows.
     """
     config = parse_config(settings["config"])
-    store = fold_store(open_store(config), config.compare.folds or 1, settings.get("fold", 0), config.data.splits)
+    compare, fold = config.compare, settings.get("fold", 0)
+    store = fold_store(open_store(config), compare.folds or 1, fold, config.data.splits, compare.folds_by)
     folder, contender = Path(settings["folder"]), settings["contender"]
+    external = next(iter(_externals(config, [store])), None)
     paths = {
-        seed: result_path(folder, contender, seed, config, store).with_suffix(".npz") for seed in settings["seeds"]
+        seed: result_path(folder, contender, seed, config, store, external).with_suffix(".npz")
+        for seed in settings["seeds"]
     }
     missing = [seed for seed, path in paths.items() if not path.is_file()]
     failures: dict[int, JobFailure] = {}
     if missing:
-        for seed, found in zip(missing, _train(contender, store, missing, config), strict=True):
+        for seed, found in zip(missing, _train(contender, store, missing, config, external), strict=True):
             if isinstance(found, NotFinite):
                 failures[seed] = JobFailure(f"NotFinite: {found}")
                 continue
@@ -185,14 +198,15 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
 
 
 def _train(
-    contender: Mapping[str, Any], store: Store, seeds: Sequence[int], config: Config
+    contender: Mapping[str, Any], store: Store, seeds: Sequence[int], config: Config, external: Store | None
 ) -> Iterator[dict[str, Any] | NotFinite]:
     """Train a contender and yield what each seed came to."""
     training = TrainingConfig.model_validate(contender["training"])
     if contender["control"] is not None:
         for seed in seeds:
-            control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed)
+            control = CONTROLS[contender["control"]](store, selection_metric(store.task, training), seed, external)
             found = {"predictions": control.predictions, "tuning_predictions": control.tuning}
+            found |= {"external": control.external} if control.external is not None else {}
             yield {**found, "trees": control.trees, "tuning": control.score, "seconds": control.seconds}
         return
     architecture = Architecture.from_dict(contender["architecture"])
@@ -200,7 +214,10 @@ def _train(
         if isinstance(fit, NotFinite):
             yield fit
             continue
-        numbers = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+        numbers: dict[str, Any] = {"tuning": fit.score, "parameters": fit.parameters, "seconds": fit.seconds}
+        if external is not None:
+            rows = external.cohort.rows("held_out")
+            numbers |= {"external": predict_rows(fit.model, fit.preparations, external, rows)}
         yield {**_predicted(fit, store), **numbers}
 
 

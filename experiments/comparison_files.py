@@ -14,9 +14,9 @@ from experiments.comparison import Comparison, to_csv
 from experiments.config import Config, ExperimentConfig
 from experiments.held_out import HeldOut
 from experiments.plots import forest_png
-from experiments.rank_diagram import rank_diagram_png
 from experiments.reporting.comparison_page import comparison_html
-from experiments.reporting.latex import comparison_tex, leaderboard_csv
+from experiments.reporting.latex import comparison_tex, leaderboard_csv, sections_tex
+from experiments.reporting.rank_diagram import rank_diagram_png
 from experiments.reporting.reproducibility import CONFIG
 from experiments.section import Section
 from experiments.whole import whole_file
@@ -43,6 +43,8 @@ def write_comparison(
         contents[CONFIG] = comparison.about["again"]["config"].encode()
     if comparison.ranks is not None:
         contents["ranks.png"] = rank_diagram_png(comparison.ranks)
+    if parts:
+        contents["sections.tex"] = sections_tex(parts).encode()
     for part in parts:
         contents |= {f"{name}.csv": to_csv(*each.spread()).encode() for name, each in part.tables.items()}
         contents |= {f"{name}.png": each.png for name, each in part.pictures.items()}

@@ -26,7 +26,7 @@ class ControlFit:
     """What a control predicts for the held-out split and the tuning split, and what it scored on the latter.
 
     Shape:
-        predictions and tuning (N, K) probabilities, or values in the target's unit.
+        predictions, tuning and external (N, K) probabilities, or values in the target's unit.
     """
 
     predictions: NDArray[np.float32]
@@ -34,14 +34,16 @@ class ControlFit:
     score: float
     trees: int
     seconds: float
+    external: NDArray[np.float32] | None = None
 
 
-def boosted_counts(store: Store, metric: Metric, seed: int) -> ControlFit:
+def boosted_counts(store: Store, metric: Metric, seed: int, external: Store | None = None) -> ControlFit:
     """Gradient-boosted trees on counts of codes and summaries of their values: the raw-tabular control.
 
     The number of trees is the one with the least loss on the tuning split, as early stopping is for a network; few
     patients rank noisily, so it is not chosen by rank. Features are in the units of the record, and what is absent is
-    NaN, which trees know how to split on. A patient without coded events is a row of NaN.
+    NaN, which trees know how to split on. A patient without coded events is a row of NaN. Patients of another folder
+    are predicted by the same trees.
 
     Reference:
         Friedman, Greedy Function Approximation: A Gradient Boosting Machine, 2001; Gao et al., When Raw Data Prevails,
@@ -54,19 +56,21 @@ def boosted_counts(store: Store, metric: Metric, seed: int) -> ControlFit:
     labels = targets.T if store.task.kind == "multilabel" else [targets]
     models = [_model(store.task, seed).fit(features[rows["train"]], label[rows["train"]]) for label in labels]
 
-    def staged(split: str) -> Array:
-        """Predictions of a split after each round. Shape: (rounds, N, K)."""
-        each = (np.stack(list(_staged(store.task, model, features[rows[split]]))) for model in models)
+    def staged(table: Array) -> Array:
+        """Predictions after each round. Shape: (N, F) -> (rounds, N, K)."""
+        each = (np.stack(list(_staged(store.task, model, table))) for model in models)
         return np.concatenate(list(each), axis=-1)
 
-    tuning, truth = staged("tuning"), targets[rows["tuning"]]
+    tuning, truth = staged(features[rows["tuning"]]), targets[rows["tuning"]]
     best = int(np.argmin([_loss(store.task, truth, each) for each in tuning]))
-    found = staged("held_out")[best].astype(np.float32)
+    found = staged(features[rows["held_out"]])[best].astype(np.float32)
+    other = staged(_features(external))[best].astype(np.float32) if external is not None else None
     score = metric(truth, squeeze_outputs(store.task, tuning[best]))
-    return ControlFit(found, tuning[best].astype(np.float32), float(score), best + 1, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return ControlFit(found, tuning[best].astype(np.float32), float(score), best + 1, seconds, other)
 
 
-CONTROLS: Mapping[str, Callable[[Store, Metric, int], ControlFit]] = {"boosted_counts": boosted_counts}
+CONTROLS: Mapping[str, Callable[[Store, Metric, int, Store | None], ControlFit]] = {"boosted_counts": boosted_counts}
 """Controls by name; each reads the modality `codes`."""
 
 

@@ -108,15 +108,17 @@ def differences(
     found = []
     for first, second in compared:
         gap = scores[first].minus(scores[second])
+        p = two_sided_p(gap.distribution) if np.isfinite(gap.value) else _UNDEFINED
+        adjusted = np.maximum(p, p_all[place[first], place[second]])  # of few resamples both are coarse
         found.append(
             Difference(
                 first,
                 second,
                 metric.name,
                 *_span(gap.interval),
-                p=two_sided_p(gap.distribution) if np.isfinite(gap.value) else _UNDEFINED,
+                p=p,
                 p_holm=_UNDEFINED,
-                p_all=float(p_all[place[first], place[second]]),
+                p_all=float(adjusted),
                 p_delong=_delong_p(tested, predictions[first], predictions[second])
                 if metric.name == "auroc"
                 else _UNDEFINED,

@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.plots import COLOURS
+from experiments.figures import COLOURS
 from fusion.autofm.genes import NODES, STEPS, sources
 
 

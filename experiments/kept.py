@@ -13,8 +13,16 @@ from experiments.data.store import Store
 from experiments.workspace import code_fingerprint
 
 
-def result_path(folder: Path, contender: Mapping[str, Any], seed: int, config: Config, store: Store) -> Path:
-    """Return the file, without an ending, of a contender trained with a seed on the patients of a store."""
+def result_path(
+    folder: Path, contender: Mapping[str, Any], seed: int, config: Config, store: Store, external: Store | None = None
+) -> Path:
+    """Return the file, without an ending, of a contender trained with a seed on the patients of a store.
+
+    Args:
+        external: other patients whom the trained model predicts too.
+    """
     key = json.dumps([contender, seed, config.data.preprocess], sort_keys=True)
     parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
+    if external is not None:
+        parts += [external.data_fingerprint, external.cohort.fingerprint]
     return folder / hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]

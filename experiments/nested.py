@@ -116,7 +116,8 @@ def tune(
 def run_tuning_job(settings: Mapping[str, Any]) -> float:
     """Train a candidate and return its score on the tuning patients of a fold; what was scored before is read."""
     config, contender = parse_config(settings["config"]), settings["contender"]
-    store = fold_store(open_store(config), config.compare.folds or 1, settings["fold"], config.data.splits)
+    compare, fold = config.compare, settings["fold"]
+    store = fold_store(open_store(config), compare.folds or 1, fold, config.data.splits, compare.folds_by)
     seed = _STREAM + config.seed
     path = result_path(Path(settings["folder"]), contender, seed, config, store).with_suffix(".json")
     if not path.is_file():

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from experiments.compare_config import PowerConfig
 from experiments.config import Config
 from experiments.contenders import Subject
 from experiments.data.store import Store
 from experiments.held_out import HeldOut
-from experiments.metrics import Metric, metric_name
+from experiments.metrics import Metric, default_metric, metric_name
 from experiments.reporting.cost import training_costs
 from experiments.statistics.power import smallest_difference
+from experiments.statistics.simulated_power import Assumed, simulate
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import Task
@@ -26,31 +28,63 @@ _POWER = 0.8
 _FEW = 50  # events
 
 
-def power_line(config: Config, task: Task, held_out: HeldOut, strategies: int) -> str:
-    """Say what the smallest difference in AUROC is that the tested patients could show.
+def power_line(config: Config, task: Task, held_out: HeldOut, strategies: int, metric: Metric | None = None) -> str:
+    """Say what the smallest difference in a metric is that the tested patients could show.
 
     Patients are counted, not rows: rows of one patient say less than as many patients. The second figure is the worst
     case: pairs of strategies are alike, so their correction costs less than one for as many unrelated tests.
+
+    Args:
+        metric: the primary one.
     """
-    if task.kind != "binary":
-        return f"the smallest difference is planned for binary outcomes only; this one is {task.kind}"
+    chosen = metric or default_metric(task.kind)
     assumed = config.compare.power
-    positives = len(np.unique(held_out.subject_ids[held_out.target > 0]))
-    negatives = len(np.unique(held_out.subject_ids[held_out.target <= 0]))
     pairs = max(1, strategies * (strategies - 1) // 2)
-    settings = {"auroc": assumed.auroc, "correlation": assumed.correlation, "power": _POWER}
-    one, corrected = (
-        smallest_difference(positives, negatives, **settings, level=level) for level in (0.05, 0.05 / pairs)
-    )
-    who = f"{positives} patients with the outcome and {negatives} without"
-    given = f"power {_POWER:.0%}, AUROC {assumed.auroc:g}, correlation {assumed.correlation:g}"
+    levels = (0.05, 0.05 / pairs)
+    if chosen.name == "auroc":
+        positives = len(np.unique(held_out.subject_ids[held_out.target > 0]))
+        negatives = len(np.unique(held_out.subject_ids[held_out.target <= 0]))
+        who = f"{positives} patients with the outcome and {negatives} without"
+        given = f"power {_POWER:.0%}, AUROC {assumed.auroc:g}, correlation {assumed.correlation:g}"
+        settings = {"auroc": assumed.auroc, "correlation": assumed.correlation, "power": _POWER}
+        shown = positives and negatives
+        gaps = [smallest_difference(positives, negatives, **settings, level=e) if shown else math.nan for e in levels]
+    else:
+        who, given, gaps = _simulated(assumed, task, held_out, chosen, levels)
+        if not given:
+            return f"the smallest difference is not known for {metric_name(chosen.name)}, because {who}"
+    return _said(metric_name(chosen.name), who, given, gaps, pairs)
+
+
+def _simulated(
+    assumed: PowerConfig, task: Task, held_out: HeldOut, metric: Metric, levels: Sequence[float]
+) -> tuple[str, str, list[float]]:
+    """Return who is tested, what is assumed and the smallest differences; or why there are none, and no assumption."""
+    plan = Assumed(assumed.auroc, assumed.explained, assumed.correlation)
+    found = simulate(metric, task.kind, held_out.target, held_out.subject_ids, plan)
+    if not math.isfinite(found.error):
+        return "it is not defined on most samples of these patients", "", []
+    good = f"{assumed.explained:.0%} of the variance explained"
+    if task.kind != "regression":
+        several = {"multiclass": " of each class", "multilabel": " of each label"}.get(task.kind, "")
+        good = f"AUROC {assumed.auroc:g}{several}"
+    given = f"power {_POWER:.0%}, {good}, correlation {assumed.correlation:g}; simulated"
+    room = 1 - found.value if metric.higher_is_better else found.value
+    gaps = [found.smallest_difference(power=_POWER, level=each) for each in levels]
+    who = f"{len(np.unique(held_out.subject_ids))} patients"
+    return who, f"{given}, at {metric_name(metric.name)} {found.value:.3g}", [g if g < room else math.nan for g in gaps]
+
+
+def _said(name: str, who: str, given: str, gaps: Sequence[float], pairs: int) -> str:
+    """Say the smallest difference of one pair, and after the correction for all pairs."""
+    one, corrected = gaps
     if math.isnan(one):
-        return f"{who} could not show any difference in AUROC ({given})"
+        return f"{who} could not show any difference in {name} ({given})"
     after = f"perhaps no difference at all, corrected for all {pairs} pairs"
     if not math.isnan(corrected):
         after = f"at most {corrected:.3f} corrected for all {pairs} pairs"
-    said = f", {after}" if pairs > 1 else ""
-    return f"smallest difference in AUROC that {who} could show ({given}): {one:.3f}{said}"
+    more = f", {after}" if pairs > 1 else ""
+    return f"smallest difference in {name} that {who} could show ({given}): {one:.3f}{more}"
 
 
 def registered_primary(folder: Path, metric: Metric, *, stated: bool) -> tuple[str, list[str]]:
@@ -89,7 +123,8 @@ def about_comparison(
             "the search saw outcomes of patients whom the folds hold out: scores are somewhat flattered, most of all "
             "those of the fusion that was found"
         )
-    design = f"{seeds} seeds" if folds == 1 else f"{folds} folds x {seeds} seeds"
+    of_sites = " of whole sites" if config.compare.folds_by == "site" else ""
+    design = f"{seeds} seeds" if folds == 1 else f"{folds} folds{of_sites} x {seeds} seeds"
     return {
         "title": f"{config.name}: {rows} held-out predictions, {design}",
         "name": config.name,
@@ -97,7 +132,7 @@ def about_comparison(
         "patients": len(np.unique(held_out.subject_ids)),
         **events,
         "seeds": seeds,
-        **({"folds": folds} if folds > 1 else {}),
+        **({"folds": folds, "folds_by": config.compare.folds_by} if folds > 1 else {}),
         "resamples": config.compare.resamples,
         "interval": config.compare.interval,
         "budget": f"at most {training.epochs} epochs, patience {training.patience}, batches of {training.batch_size}",

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.comparison import KINDS
+from experiments.figures import COLOURS, GREY, STYLE, as_png, grid
 from experiments.metrics import auroc, metric_name
+from experiments.statistics.shares import wilson
 
 if TYPE_CHECKING:
     from experiments.comparison import Comparison
     from experiments.race import Anytime
 
 Array = NDArray[Any]
-# Okabe, Ito: a palette that colour-blind readers can tell apart
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#666666"
 _KINDS = {"modality": "single modality", "without": "all modalities but one"}
-_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 
 
 def forest_png(comparison: Comparison, reference: float | None = None, reference_label: str = "") -> bytes:
@@ -44,7 +40,7 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
         axes.annotate(
             label, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=9, color="#222222"
         )
-    axes.set_yticks(range(len(rows)), [row.label for row in rows], **_STYLE)
+    axes.set_yticks(range(len(rows)), [row.label for row in rows], **STYLE)
     if comparison.metric.startswith("auroc"):
         axes.axvline(0.5, color=GREY, linewidth=1, linestyle=":", zorder=1)
         axes.annotate(" chance", (0.5, -0.55), color=GREY, fontsize=9, va="bottom")
@@ -53,7 +49,7 @@ def forest_png(comparison: Comparison, reference: float | None = None, reference
         axes.annotate(f"{reference_label} ", (reference, -0.55), color=COLOURS[2], fontsize=9, va="bottom", ha="right")
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlabel(
-        f"{metric_name(comparison.metric)} on held-out patients, 95% interval; small dots are seeds", **_STYLE
+        f"{metric_name(comparison.metric)} on held-out patients, 95% interval; small dots are seeds", **STYLE
     )
     for kind, colour in colours.items():
         if any(row.kind == kind for row in rows):
@@ -78,8 +74,8 @@ def table_png(rows: Sequence[str], columns: Sequence[str], values: Array, best: 
         for column, value in enumerate(line):
             if np.isfinite(value):
                 axes.annotate(f"{value:.3f}", (column, place), ha="center", va="center", fontsize=8.5, color="#111111")
-    axes.set_xticks(range(len(columns)), columns, **_STYLE)
-    axes.set_yticks(range(len(rows) + 1), ["best possible", *rows], **_STYLE)
+    axes.set_xticks(range(len(columns)), columns, **STYLE)
+    axes.set_yticks(range(len(rows) + 1), ["best possible", *rows], **STYLE)
     axes.xaxis.tick_top()
     axes.axhline(0.5, color=GREY, linewidth=1)
     axes.tick_params(length=0)
@@ -123,8 +119,8 @@ def progress_png(points: Sequence[dict[str, Any]], metric: str, maximise: bool) 
         zorder=2,
         label="best so far",
     )
-    axes.set_xlabel("trial", **_STYLE)
-    axes.set_ylabel(f"tuning {metric_name(metric)}", **_STYLE)
+    axes.set_xlabel("trial", **STYLE)
+    axes.set_ylabel(f"tuning {metric_name(metric)}", **STYLE)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9)
     return _png(figure, axes)
 
@@ -150,8 +146,8 @@ def front_png(points: Sequence[tuple[Sequence[float], bool]], names: Sequence[st
                 label="on the front" if on_front else "beaten",
             )
         axes.locator_params(axis="x", nbins=4)
-        axes.set_xlabel(names[place], **_STYLE)
-        axes.set_ylabel(f"tuning {metric_name(names[0])}" if place == 1 else "", **_STYLE)
+        axes.set_xlabel(names[place], **STYLE)
+        axes.set_ylabel(f"tuning {metric_name(names[0])}" if place == 1 else "", **STYLE)
         axes.legend(frameon=False, fontsize=8)
     return _png(figure)
 
@@ -171,8 +167,8 @@ def anytime_png(curves: Sequence[tuple[str, Anytime]], metric: str) -> bytes:
             lines.append(np.where(places >= curve.epochs[0], found, np.nan))
         whole = np.isfinite(lines).all(0)  # a mean of some searches only would jump
         axes.step(places[whole], np.mean(lines, axis=0)[whole], where="post", color=colour, linewidth=2.4, label=method)
-    axes.set_xlabel("epochs trained, all trials together", **_STYLE)
-    axes.set_ylabel(f"best tuning {metric_name(metric)} so far", **_STYLE)
+    axes.set_xlabel("epochs trained, all trials together", **STYLE)
+    axes.set_ylabel(f"best tuning {metric_name(metric)} so far", **STYLE)
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     return _png(figure, axes)
 
@@ -183,8 +179,8 @@ def importance_png(importance: dict[str, float]) -> bytes:
     figure = Figure(figsize=(8, 0.8 + 0.3 * max(1, len(names))), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(range(len(names)), [importance[name] for name in names], color=COLOURS[0], height=0.65)
-    axes.set_yticks(range(len(names)), names, **_STYLE)
-    axes.set_xlabel("share of what it took to be among the best", **_STYLE)
+    axes.set_yticks(range(len(names)), names, **STYLE)
+    axes.set_xlabel("share of what it took to be among the best", **STYLE)
     return _png(figure, axes)
 
 
@@ -205,8 +201,8 @@ def roc_png(target: Array, predictions: Mapping[str, Array]) -> bytes:
         label = f"{name}, {auroc(target, prediction, np.ones(len(target))):.3f}"
         axes.plot(x, y, color=colour, linewidth=2, label=label)
     axes.set_aspect("equal")
-    axes.set_xlabel("share of negatives called positive", **_STYLE)
-    axes.set_ylabel("share of positives found", **_STYLE)
+    axes.set_xlabel("share of negatives called positive", **STYLE)
+    axes.set_ylabel("share of positives found", **STYLE)
     axes.legend(loc="lower right", frameon=False, fontsize=9, title="AUROC", title_fontsize=9)
     return _png(figure, axes)
 
@@ -223,20 +219,19 @@ def calibration_png(target: Array, prediction: Array, bins: int = 10) -> bytes:
     n = counts[used]
     predicted = np.bincount(place, prediction, bins)[used] / n
     observed = np.bincount(place, target, bins)[used] / n
-    centre = (observed + 1.92 / n) / (1 + 3.84 / n)
-    half = 1.96 * np.sqrt(observed * (1 - observed) / n + 0.96 / n**2) / (1 + 3.84 / n)
+    low, high = wilson(observed, n)
     figure = Figure(figsize=(5.2, 6), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":")
-    axes.vlines(predicted, centre - half, centre + half, color=COLOURS[0], alpha=0.5, linewidth=2)
+    axes.vlines(predicted, low, high, color=COLOURS[0], alpha=0.5, linewidth=2)
     axes.plot(predicted, observed, "o-", color=COLOURS[0], linewidth=1.5, markersize=6)
-    axes.set_ylabel("observed share, 95% interval", **_STYLE)
+    axes.set_ylabel("observed share, 95% interval", **STYLE)
     axes.set_ylim(-0.03, 1.03)
     bars = below.bar((used + 0.5) / bins, n, width=0.92 / bins, color=COLOURS[0], alpha=0.6)
     below.bar_label(bars, fontsize=8, padding=1)
     below.margins(y=0.25)
-    below.set_ylabel("patients", **_STYLE)
-    below.set_xlabel("predicted risk", **_STYLE)
+    below.set_ylabel("patients", **STYLE)
+    below.set_xlabel("predicted risk", **STYLE)
     below.spines[["top", "right"]].set_visible(False)
     return _png(figure, axes)
 
@@ -251,7 +246,7 @@ def availability_png(patterns: Mapping[tuple[str, ...], int], modalities: Sequen
         found = [i for i, name in enumerate(modalities) if name in held]
         dots.plot(range(len(modalities)), [place] * len(modalities), "o", color="#dddddd", markersize=8)
         dots.plot(found, [place] * len(found), "o-", color=COLOURS[0], markersize=8)
-    dots.set_xticks(range(len(modalities)), modalities, rotation=35, ha="right", **_STYLE)
+    dots.set_xticks(range(len(modalities)), modalities, rotation=35, ha="right", **STYLE)
     dots.set_xlim(-0.6, len(modalities) - 0.4)
     dots.set_yticks([])
     dots.spines[:].set_visible(False)
@@ -260,17 +255,11 @@ def availability_png(patterns: Mapping[tuple[str, ...], int], modalities: Sequen
     axes.bar_label(bars, labels, fontsize=9, padding=4)
     axes.margins(x=0.2)
     axes.tick_params(left=False)
-    axes.set_xlabel("patients", **_STYLE)
+    axes.set_xlabel("patients", **STYLE)
     return _png(figure, axes)
 
 
 def _png(figure: Figure, axes: Any = None) -> bytes:
     if axes is not None:
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        axes.grid(axis="x", color="#e6e6e6", linewidth=0.8, zorder=0)
-        axes.set_axisbelow(True)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+        grid(axes, "x")
+    return as_png(figure)

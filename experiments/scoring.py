@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 
 from experiments.metrics import Metric
 from experiments.statistics.bootstrap import Resamples, mean_distribution, metric_distributions
+from experiments.statistics.combined_areas import MOST_PAIRS, combined_areas
 from experiments.statistics.intervals import Interval, interval
 from experiments.statistics.means import Quantities
+from experiments.statistics.shares import Among, Bounded, mean_among
 
 Array = NDArray[Any]
 
 
 class Score(NamedTuple):
     """One metric of one or more predictions: in each fold, on resamples, and with patients left out (for BCa only).
+
+    `among` is there for shares and other means of what is bounded, whose resamples may show no spread.
 
     Shape:
         folds (F,), distribution (R,), left_out (G,).
@@ -27,6 +31,7 @@ class Score(NamedTuple):
     folds: Array
     distribution: Array
     left_out: Array | None
+    among: Among | None = None
 
     @property
     def value(self) -> float:
@@ -36,6 +41,8 @@ class Score(NamedTuple):
     @property
     def interval(self) -> Interval:
         """The value with its 95% interval over patients."""
+        if self.among is not None:
+            return self.among.interval(self.value, self.distribution, self.left_out)
         return interval(self.value, self.distribution, self.left_out)
 
     def minus(self, other: Score) -> Score:
@@ -90,14 +97,30 @@ class Tested:
             for metric, folds in zip(metrics, single, strict=True)
         }
 
+    def combined(self, metric: Metric, predictions: Sequence[Array], weights: Array) -> list[Score]:
+        """Return weighted sums of a metric of several predictions. Shape: (N,) or (N, K) each; weights (C, S)."""
+        pairs = max(int((self.target[rows] > 0).sum() * (self.target[rows] <= 0).sum()) for rows in self.folds)
+        if metric.name != "auroc" or pairs > MOST_PAIRS:
+            scores = [self.score([metric], each)[metric.name] for each in predictions]
+            return [weighted_sum(each, scores) for each in weights]
+        single = [[metric(self.target[rows], each[rows]) for rows in self.folds] for each in predictions]
+        whole = np.stack(predictions)
+        drawn = self._areas(whole, weights, self.drawn)
+        without = self._areas(whole, weights, self.without) if self.without is not None else None
+        return [
+            Score(folds, drawn[i], without[i] if without is not None else None)
+            for i, folds in enumerate(weights @ np.array(single))
+        ]
+
     def quantities(self, wanted: Quantities, prediction: Array) -> dict[str, Score]:
         """Evaluate functions of means by name, the rows of all folds taken together. Shape: prediction (N, ...)."""
         columns = wanted.rows(self.target, prediction)
         value = wanted.finish(columns.mean(0))
         drawn = wanted.finish(mean_distribution(columns, self.drawn))
         without = wanted.finish(mean_distribution(columns, self.without)) if self.without is not None else None
+        among = {name: self._among(each, columns) for name, each in wanted.bounded.items()}
         return {
-            name: Score(value[i : i + 1], drawn[:, i], without[:, i] if without is not None else None)
+            name: Score(value[i : i + 1], drawn[:, i], without[:, i] if without is not None else None, among.get(name))
             for i, name in enumerate(wanted.names)
         }
 
@@ -109,6 +132,18 @@ class Tested:
         folds = tuple(np.flatnonzero(fold[rows] == place) for place in np.unique(fold[rows]))
         without = self.without.of(rows) if self.without is not None else None
         return Tested(self.target[rows], self.subject_ids[rows], folds, self.drawn.of(rows), without)
+
+    def _among(self, bounded: Bounded, columns: Array) -> Among:
+        """Count the rows that a mean is of. Shape: columns (N, C)."""
+        counts = np.ones(len(columns)) if bounded.column is None else columns[:, bounded.column]
+        return Among.of(counts, self.drawn.patient, bounded)
+
+    def _areas(self, predictions: Array, weights: Array, resamples: Resamples) -> list[Array]:
+        """Return sums of AUROCs, means over folds with both outcomes. Shape: (S, N), (C, S) -> (R,) each."""
+        found = [
+            combined_areas(self.target[rows], predictions[:, rows], weights, resamples.of(rows)) for rows in self.folds
+        ]
+        return [_mean_of_defined(np.stack([each[i] for each in found])) for i in range(len(weights))]
 
     def _distributions(self, metrics: Sequence[Metric], prediction: Array, resamples: Resamples) -> dict[str, Array]:
         """Average over the folds in which a metric is defined in a resample. Shape: (R,) each."""
@@ -131,7 +166,9 @@ def weighted_sum(weights: Array, scores: Sequence[Score]) -> Score:
 
 def mean_score(scores: Sequence[Score]) -> Score:
     """Return the mean over seeds."""
-    return weighted_sum(np.full(len(scores), 1 / len(scores)), scores)
+    mean = weighted_sum(np.full(len(scores), 1 / len(scores)), scores)
+    among = [each.among for each in scores if each.among is not None]
+    return mean._replace(among=mean_among(among)) if among else mean
 
 
 def _mean_of_defined(values: Array) -> Array:

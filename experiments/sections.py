@@ -8,6 +8,7 @@ from typing import NamedTuple
 from experiments.clinical.calibration import calibration_section
 from experiments.clinical.conformal import conformal_section
 from experiments.clinical.decisions import decisions_section
+from experiments.clinical.external import external_section
 from experiments.clinical.subgroups import subgroups_section
 from experiments.comparison import Comparison
 from experiments.config import Config
@@ -24,12 +25,14 @@ class Findings(NamedTuple):
 
     Args:
         stores: one a fold; all of the same patients.
+        external: patients of another folder, whom every run predicted too.
     """
 
     config: Config
     stores: Sequence[Store]
     held_out: HeldOut
     comparison: Comparison
+    external: Store | None = None
 
     def tested(self) -> Tested:
         """Return the tested rows with the resamples of the comparison."""
@@ -49,6 +52,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     decisions_section,
     conformal_section,
     subgroups_section,
+    external_section,
     modality_values,
     missing_modalities,
 )

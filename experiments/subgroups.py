@@ -19,6 +19,7 @@ Rows = NDArray[np.int64]
 Groups = Mapping[str, NDArray[np.bool_]]
 """Who of some rows is in each group. Shape: (N,) bool each."""
 LEAST = 20  # patients in a group whose score means anything
+LEAST_CASES = 5  # patients with any other outcome than the most frequent, of classes
 WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "sex": ("GENDER//", "SEX//", "Gender/", "Sex/"),
     "ethnicity": ("ETHNICITY//", "RACE//", "Ethnicity/", "Race/"),
@@ -54,10 +55,21 @@ def scorable(store: Store, rows: Rows, groups: Groups) -> Subgroups:
         if patients < LEAST:
             left_out[name] = (patients, f"fewer than {LEAST} patients")
         elif store.task.kind != "regression" and outcomes < 2:
-            left_out[name] = (patients, "all have the same outcome")
+            left_out[name] = (patients, "only one class: all have the same outcome")
+        elif (cases := _cases(store, rows[here])) < LEAST_CASES:
+            left_out[name] = (patients, f"only {cases} patients have another outcome than the others")
         else:
             members[name] = here
     return Subgroups(members, left_out)
+
+
+def _cases(store: Store, rows: Rows) -> int:
+    """Count the patients with any other class than the most frequent one; of numbers and labels, all rows."""
+    targets = store.cohort.targets[rows]
+    if store.task.kind not in ("binary", "multiclass"):
+        return len(targets)
+    kinds, counts = np.unique(targets, return_counts=True)
+    return len(np.unique(store.cohort.subject_ids[rows[targets != kinds[counts.argmax()]]]))
 
 
 def by_records(store: Store, rows: Rows, plans: Sequence[Preparation]) -> Groups:

@@ -27,6 +27,10 @@ def test_a_planted_difference_is_found_and_said() -> None:
     assert "no difference shown" not in found.verdict()
 
 
+def test_an_adjusted_p_value_is_never_below_its_own() -> None:
+    assert all(each.p_all >= each.p for each in planted(100).differences)
+
+
 def test_identical_predictions_differ_by_exactly_nothing() -> None:
     target, hidden = patients(80)
     same = noisy(hidden, 1.0)

@@ -157,7 +157,7 @@ def test_every_patient_is_held_out_once_for_every_strategy_and_seed(
     assert all(len(row.folds) == 3 and len(row.seeds) == 2 for row in found.rows)
     assert found.about["rows"] == found.about["patients"] == 120
     assert len(said) == 1
-    assert said[0].startswith("smallest difference in AUROC that ")
+    assert said[0].startswith("smallest difference in AUPRC that ")
     kept = np.load(folder / "predictions.npz")
     assert sorted(kept["row"]) == list(range(120))
     assert (np.bincount(kept["fold"]) == 40).all()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from experiments.compare_config import CompareConfig
 from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort
+from experiments.data.folder import Dataset
 from experiments.data.folds import check_folds, fold_cohort, usual_folds
+from experiments.data.splits import subject_sites
 from fusion import Task, UsageError
 
 NAMES = ("train", "tuning", "held_out")
@@ -118,3 +123,35 @@ def test_a_comparison_that_states_no_folds_has_five_or_as_many_as_outcomes_allow
 def test_what_was_searched_or_kept_apart_is_not_dealt_anew_unasked() -> None:
     assert usual_folds(binary(), SplitConfig(), searched=True) == (1, [])
     assert usual_folds(binary(), SplitConfig(by="site"), searched=False) == (1, [])
+
+
+def test_sites_are_dealt_whole_and_each_is_held_out_by_itself() -> None:
+    rng = np.random.default_rng(0)
+    whole = cohort((rng.random(120) < 0.3).astype(np.float32))
+    sites = np.array(["north", "south", "west"])[np.arange(120) % 3]
+    for fold, site in enumerate(("north", "south", "west")):
+        found = fold_cohort(whole, 3, fold, 0, sites)
+        assert set(sites[found.rows("held_out")]) == {site}
+        assert len(found.rows("held_out")) == 40
+        assert set(sites[found.rows("tuning")]) == {"north", "south", "west"} - {site}
+    two = [fold_cohort(whole, 2, fold, 0, sites) for fold in range(2)]
+    assert sorted(np.concatenate([each.rows("held_out") for each in two])) == list(range(120))
+    for each in two:
+        assert not set(sites[each.rows("held_out")]) & set(sites[each.rows("train")])
+
+
+def test_more_folds_than_sites_are_refused_and_sites_that_are_kept_apart_may_be_folds() -> None:
+    sites = np.array(["north", "south"])[np.arange(100) % 2]
+    with pytest.raises(UsageError, match=r"compare\.folds is 3, but there are 2 sites"):
+        check_folds(binary(), 3, SplitConfig(), sites)
+    check_folds(binary(), 2, SplitConfig(by="site"), sites)
+    with pytest.raises(UsageError, match=r"'time' keeps apart"):
+        check_folds(binary(), 2, SplitConfig(by="time"), sites)
+
+
+def test_sites_that_nobody_recorded_are_refused_with_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    with pytest.raises(UsageError, match=r"compare\.folds_by is 'site', but metadata/dataset.json declares no site_id"):
+        subject_sites(Dataset(tmp_path), np.arange(3), "compare.folds_by")
+    with pytest.raises(ValidationError, match=r"set compare\.folds to 2 or more"):
+        CompareConfig(folds_by="site")

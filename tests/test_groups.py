@@ -80,9 +80,19 @@ def test_many_groups_that_are_left_out_are_counted(tmp_path: Path) -> None:
     assert [each.name for each in kept] == ["everybody"]
     assert [tuple(each)[1:] for each in lost] == [
         ("40 groups", "5 to 5 each", "fewer than 20 patients"),
-        ("alike", str(int(target[rows].sum())), "all have the same outcome"),
+        ("alike", str(int(target[rows].sum())), "only one class: all have the same outcome"),
         ("everybody", "0", "only its rest: everybody is in the group"),
     ]
+
+
+def test_a_group_with_a_few_cases_only_is_not_scored(tmp_path: Path) -> None:
+    target, x = risks(400)
+    store: Any = findings(tmp_path, BINARY, target, {"early": [expit(x)]}, {"early": "fusion"}).stores[0]
+    rows = np.arange(0, 400, 2)
+    few = np.isin(np.arange(200), [*np.flatnonzero(target[rows] > 0)[:4], *np.flatnonzero(target[rows] <= 0)[:30]])
+    kept, lost = worth_scoring(store, rows, {"kind": {"few": few}})
+    assert kept == []
+    assert lost == [("kind", "few", "34", "only 4 patients have another outcome than the others")]
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from experiments.config import Config, parse_config
 from experiments.held_out import HeldOut
 from experiments.metrics import METRICS, primary_metric
 from experiments.planning import power_line, registered_primary
-from experiments.rank_diagram import rank_diagram_png
 from experiments.reporting.comparison_page import comparison_html
+from experiments.reporting.rank_diagram import rank_diagram_png
 from experiments.statistics.power import smallest_difference
 from experiments.statistics.ranks import mean_ranks
 from fusion import Task, UsageError
@@ -57,7 +57,31 @@ def test_too_few_patients_for_anything_are_told_so() -> None:
     assert "perhaps no difference at all, corrected for all 2001000 pairs" in power_line(
         config(), BINARY, held_out(25, 200), 2001
     )
-    assert "binary outcomes only; this one is regression" in power_line(config(), Task("regression"), held_out(9, 9), 8)
+    assert power_line(config(), BINARY, held_out(0, 9), 8).startswith("0 patients with the outcome and 9 without could")
+
+
+def planned(kind: Any, target: Any, metric: str, **power: Any) -> str:
+    count = len(target)
+    tested = HeldOut(np.arange(count), np.arange(count), np.zeros(count, np.int64), target, {})
+    return power_line(config(power=power), Task(kind), tested, 3, METRICS[metric])
+
+
+def test_other_metrics_have_a_smallest_difference_too() -> None:
+    rng = np.random.default_rng(0)
+    said = planned("regression", rng.normal(0, 4, 400), "rmse", explained=0.36)
+    start = "smallest difference in RMSE that 400 patients could show (power 80%, 36% of the variance explained, "
+    assert said.startswith(start + "correlation 0.5; simulated, at RMSE 3.")  # sqrt(0.64) of 4
+    assert "corrected for all 3 pairs" in said
+    assert "(power 80%, AUROC 0.75 of each class, correlation 0.5; simulated, at AUROC (one against" in planned(
+        "multiclass", rng.integers(0, 3, 200), "auroc_ovr"
+    )
+    labels = (rng.random((200, 2)) < 0.3).astype(float)
+    assert "in AUROC (mean over labels) that 200 patients" in planned("multilabel", labels, "auroc_macro", auroc=0.8)
+    assert "in AUPRC that 200 patients" in planned("binary", labels[:, 0], "auprc")
+    assert planned("multilabel", np.zeros((50, 2)), "auroc_macro") == (
+        "the smallest difference is not known for AUROC (mean over labels), because it is not defined on most samples "
+        "of these patients"
+    )
 
 
 def test_the_primary_metric_is_written_down_first_and_a_change_is_told(tmp_path: Path) -> None:

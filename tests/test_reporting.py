@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import re
@@ -17,14 +18,15 @@ from experiments.held_out import HeldOut
 from experiments.reporting.charts import Scale, interval
 from experiments.reporting.comparison_page import comparison_html
 from experiments.reporting.cost import cost_part, training_costs
-from experiments.reporting.latex import comparison_tex, escape, leaderboard_csv
+from experiments.reporting.latex import comparison_tex, escape, leaderboard_csv, sections_tex
 from experiments.reporting.page import Part, image, page
-from experiments.reporting.rank_chart import rank_chart
+from experiments.reporting.rank_diagram import in_words, rank_diagram_png
 from experiments.reporting.reproducibility import reproducibility_part, reproduction
 from experiments.reporting.table import Stacked, probability, table
 from experiments.reporting.tripod import COVERED, NOT, PARTLY, items
 from experiments.reporting.verdict import finding, headline, meaning
 from experiments.section import Section, Table
+from experiments.statistics.intervals import Interval
 from experiments.statistics.ranks import mean_ranks
 
 
@@ -56,9 +58,16 @@ def test_an_interval_is_drawn_where_its_numbers_are() -> None:
 
 
 def test_a_diagram_of_ranks_names_everybody_and_what_is_not_shown_to_differ() -> None:
-    drawn = rank_chart(mean_ranks(["a<b", "b", "c"], np.array([[0.9, 0.8, 0.1]] * 4), higher_is_better=True))
-    assert "a&lt;b 1.00, b 2.00, c 3.00" in drawn
-    assert "not shown to differ: a&lt;b, b" in drawn
+    ranks = mean_ranks(["a<b", "b", "c"], np.array([[0.9, 0.8, 0.1]] * 4), higher_is_better=True)
+    said = "mean ranks over folds, 1 is best: a<b 1.00, b 2.00, c 3.00; not shown to differ: a<b, b; b, c"
+    assert in_words(ranks) == said
+    folded = planted(100, fold=np.arange(300) % 3)
+    assert folded.ranks is not None
+    html = comparison_html(folded)
+    assert f"alt='{in_words(folded.ranks)}'" in html
+    assert base64.b64encode(rank_diagram_png(folded.ranks)).decode() in html, (
+        "the picture of the file is that of the page"
+    )
 
 
 def test_long_tables_are_folded_and_have_headers() -> None:
@@ -135,6 +144,23 @@ def test_latex_is_escaped_and_its_tables_are_whole(found: Comparison) -> None:
     for line in text.splitlines():
         if line.endswith(r"\\"):
             assert len(re.findall(r"(?<!\\)&", line)) in (6, 4)
+
+
+def test_every_table_of_a_section_is_in_latex_too() -> None:
+    cells = ["a_b", Interval(-0.5, float("nan"), 0.25), float("nan"), 3, Interval(float("nan"), 0.0, 0.0)]
+    text = sections_tex([Section("Why? 5%", [], {"t_1": Table(["x_y", "b", "c", "d", "e"], [cells], "A & B.")})])
+    assert r"\caption{Why? 5\%: t 1. A \& B.}" in text
+    assert r"x\_y & b & c & d & e \\" in text
+    assert r"a\_b & \shortstack[r]{$-0.500$\\{\scriptsize no bound to 0.250}} & n.d. & 3 & n.d. \\" in text
+    assert text.count(r"\begin{tabular}{llrrr}") == text.count(r"\end{tabular}}") == 1
+
+
+def test_what_latex_cannot_set_is_replaced() -> None:
+    text = escape("".join(map(chr, [*range(32, 127), 0xB2, 0x2212, 0x2013, 0x2014, 0x2026, 0x3B2, 0x4E00])))
+    assert text.isascii()
+    assert r"\textsuperscript{2}" in text
+    assert "--" in text
+    assert text.endswith("?")
 
 
 def test_the_leaderboard_as_csv_has_a_line_a_strategy(found: Comparison) -> None:

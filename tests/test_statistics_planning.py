@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
+from experiments.metrics import METRICS
 from experiments.statistics.bootstrap import Resamples
 from experiments.statistics.delong import delong
 from experiments.statistics.power import difference_error, smallest_difference
+from experiments.statistics.simulated_power import Assumed, simulate
 from experiments.statistics.spread import spread
 
 
@@ -79,6 +81,27 @@ def test_more_patients_and_more_alike_predictions_show_smaller_differences() -> 
     assert many < alike < few < strict
     assert many == pytest.approx(few / np.sqrt(10), rel=0.2)
     assert np.isnan(smallest_difference(3, 3)), "no difference would do"
+
+
+def test_simulated_power_is_that_of_the_formula_where_there_is_one() -> None:
+    target = np.repeat([1.0, 0.0], [60, 240])
+    found = simulate(METRICS["auroc"], "binary", target, np.arange(300), Assumed())
+    assert found.value == pytest.approx(0.75, abs=0.01)
+    assert found.error == pytest.approx(difference_error(60, 240, 0.75, 0.75, 0.5), rel=0.15)
+    gain = found.smallest_difference(power=0.8, level=0.05)
+    assert gain == pytest.approx(smallest_difference(60, 240), rel=0.2)
+
+
+def test_simulated_power_counts_patients_and_not_rows() -> None:
+    target, mae = np.random.default_rng(0).normal(size=400), METRICS["mae"]
+    once, five = np.arange(400), np.repeat(np.arange(400), 5)
+    alone = simulate(mae, "regression", target, once, Assumed())
+    rows = simulate(mae, "regression", target[five], five, Assumed())
+    assert rows.error == pytest.approx(alone.error, rel=1e-6)
+    assert alone.value == pytest.approx(np.sqrt(0.75 * 2 / np.pi), rel=0.05)  # of a normal error
+    four = simulate(mae, "regression", np.tile(target, 4), np.arange(1600), Assumed())
+    assert four.error == pytest.approx(alone.error / 2, rel=0.2)
+    assert simulate(mae, "regression", target, once, Assumed(correlation=0.95)).error < alone.error / 2
 
 
 @pytest.mark.parametrize(

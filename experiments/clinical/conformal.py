@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.clinical.evidence import Evidence, evidence, tuning_words
+from experiments.clinical.evidence import SHARES, Evidence, evidence, tuning_words
 from experiments.section import Section, Table
 from experiments.statistics.conformal import OF_INTERVALS, class_sets, coverage_by_chance, intervals_around, of_sets
 
@@ -75,9 +75,9 @@ def _sets(found: Evidence, names: tuple[str, ...]) -> tuple[Table, Table]:
             for k, name in enumerate(names):
                 count = int((found.tested.target == k).sum())
                 by_class.append([found.shown[strategy], way, name, count, scores[f"class {k}"].interval])
-    note = "An empty set says that no class fits, one with all classes that none can be excluded."
+    note = f"An empty set says that no class fits, one with all classes that none can be excluded. {SHARES}"
     heads = ["strategy", "calibrated on", "coverage", "mean size", *(f"share {name}" for name in sizes)]
-    why = "Where all are covered no resample differs, which is no certainty; without held-out rows nothing is defined."
+    why = "Nothing is defined for a class without held-out rows."
     other = Table(["strategy", "calibrated on", "class", "held-out rows", "coverage"], by_class, why)
     return Table(heads, lines, note), other
 

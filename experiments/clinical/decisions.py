@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.clinical.evidence import Evidence, evidence, tuning_words
+from experiments.clinical.evidence import SHARES, Evidence, evidence, tuning_words
 from experiments.clinical.pictures import Worth, decision_png
 from experiments.section import Picture, Section, Table
 from experiments.statistics.decisions import ALERTS, at_sensitivity, at_specificity, net_benefit
@@ -96,8 +96,7 @@ def _alerts(found: Evidence) -> Table:
     heads = ["strategy", "chosen for", "threshold", "sensitivity", "specificity", "PPV", "NPV", "alerts per true case"]
     note = (
         "The threshold is the mean over runs. PPV is not defined where a run raises no alert (nor NPV where it raises "
-        "one for everybody); alerts per true case are 1 / PPV, without bound where no alert is true. A share of 0 or 1 "
-        "that no resample changes is no certainty."
+        "one for everybody); alerts per true case are 1 / PPV, without bound where no alert is true. " + SHARES
     )
     return Table([*heads, f"alerts per 100 {per}"], lines, note)
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Rule = Callable[[Array, Array, Array], Array]
 """Makes something of new predictions, fitted on targets and predictions of tuning patients."""
+SHARES = (
+    "Intervals of shares are Wilson's, so they have a width at 0 and 1 too; several rows of a patient count as so many "
+    "as would vary as much over resampled patients, and once where no resample differs."
+)
+"""What tables of shares say of their intervals."""
 _SHOWN = ("fusion", "modality", "control", "training")
 
 

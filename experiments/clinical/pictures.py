@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,11 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from experiments.plots import COLOURS, GREY
+from experiments.figures import COLOURS, GREY, STYLE, as_png
 from experiments.statistics.intervals import Interval
 
 Array = NDArray[Any]
-_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 
 
 class Curve(NamedTuple):
@@ -50,19 +48,19 @@ def calibration_png(curves: Sequence[Curve]) -> bytes:
         axes.fill_between(curve.risks, low, high, color=colour, alpha=0.2, linewidth=0)
         axes.vlines(curve.risks, low, high, color=colour, alpha=0.35, linewidth=1.2)
         axes.plot(curve.risks, value, "o-", color=colour, linewidth=1.6, markersize=5)
-        axes.set_title(curve.label, **_STYLE)
+        axes.set_title(curve.label, **STYLE)
         axes.set_xlim(bottom - 0.02 * top, top)
         axes.set_ylim(bottom - 0.02 * top, top)
         below.hist(
             np.concatenate(curve.predictions), bins=np.linspace(bottom, top, 41).tolist(), color=colour, alpha=0.6
         )
-        below.set_xlabel("predicted risk", **_STYLE)
+        below.set_xlabel("predicted risk", **STYLE)
         below.set_yticks([])
         _open(axes)
         _open(below)
-    tops[0].set_ylabel("share with the event, 95% band", **_STYLE)
-    bottoms[0].set_ylabel("patients", **_STYLE)
-    return _png(figure)
+    tops[0].set_ylabel("share with the event, 95% band", **STYLE)
+    bottoms[0].set_ylabel("patients", **STYLE)
+    return as_png(figure)
 
 
 def decision_png(thresholds: Array, curves: Sequence[Worth], everybody: Sequence[float]) -> bytes:
@@ -78,11 +76,11 @@ def decision_png(thresholds: Array, curves: Sequence[Worth], everybody: Sequence
         axes.plot(thresholds, value, color=colour, linewidth=2, label=curve.label)
     axes.set_ylim(-0.25 * top, 1.05 * top)
     axes.set_xlim(0, float(thresholds[-1]))
-    axes.set_xlabel("risk from which patients are treated", **_STYLE)
-    axes.set_ylabel("net benefit (events found, per patient)", **_STYLE)
+    axes.set_xlabel("risk from which patients are treated", **STYLE)
+    axes.set_ylabel("net benefit (events found, per patient)", **STYLE)
     axes.legend(loc="upper right", frameon=False, fontsize=9)
     _open(axes)
-    return _png(figure)
+    return as_png(figure)
 
 
 def groups_png(groups: Sequence[tuple[str, Sequence[Interval]]], labels: Sequence[str], metric: str) -> bytes:
@@ -99,22 +97,16 @@ def groups_png(groups: Sequence[tuple[str, Sequence[Interval]]], labels: Sequenc
         axes.plot([], [], "o-", color=colour, label=label)
         whole = shown[-1][1][number].value  # everybody comes first
         axes.axvline(whole, color=colour, linewidth=1, linestyle=":", zorder=1)
-    axes.set_yticks(range(len(shown)), [name for name, _ in shown], **_STYLE)
+    axes.set_yticks(range(len(shown)), [name for name, _ in shown], **STYLE)
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel(f"{metric}, 95% interval; dotted: everybody", **_STYLE)
+    axes.set_xlabel(f"{metric}, 95% interval; dotted: everybody", **STYLE)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
     axes.grid(axis="x", color="#e6e6e6", linewidth=0.8, zorder=0)
     _open(axes)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _open(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()

@@ -17,7 +17,7 @@ from experiments.section import Picture, Section, Table
 from experiments.statistics.calibration import bins_of, calibration
 from experiments.statistics.intervals import Interval, interval, two_sided_p
 from experiments.statistics.multiple import holm
-from experiments.subgroups import LEAST
+from experiments.subgroups import LEAST, LEAST_CASES
 
 if TYPE_CHECKING:
     from experiments.sections import Findings
@@ -61,7 +61,10 @@ def report(found: Evidence, groups: Sequence[Group], left_out: Sequence[LeftOut]
     if against:
         tables["subgroups_against_rest"] = _rest_table(found, against, name)
     if left_out:
-        note = f"A group needs {LEAST} patients and more than one outcome, and so do the others it is held against."
+        note = (
+            f"A group needs {LEAST} patients, {LEAST_CASES} of whom have another class than the most frequent one; so "
+            "do the others it is held against. With only one class no score is defined."
+        )
         tables["subgroups_left_out"] = Table(["groups by", "group", "patients", "why"], left_out, note)
     words = [_verdict(found, groups, against, name), _READING]
     pictures = {"subgroups": _picture(found, table, scores, name)} if groups else {}

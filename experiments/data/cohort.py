@@ -63,7 +63,7 @@ def load_cohort(dataset: Dataset, config: DataConfig) -> Cohort:
         UsageError: wrong columns, a label outside its kind, duplicates, unknown subjects, an empty or one-class split.
     """
     path = dataset.label_path(config.labels)
-    keys, targets, kind, names = _multilabel(path) if path.is_dir() else _single(path)
+    keys, targets, kind, names = read_targets(dataset, config.labels)
     if config.task is not None and config.task != kind:
         raise UsageError(f"{path}: data.task is '{config.task}', but the labels are {kind}")
     subjects = keys["subject_id"].to_numpy().astype(np.int64)
@@ -75,6 +75,18 @@ def load_cohort(dataset: Dataset, config: DataConfig) -> Cohort:
     digest = hashlib.sha256(subjects.tobytes() + times.tobytes() + targets.tobytes()).hexdigest()
     task = Task(kind, names, center, scale)
     return Cohort(subjects, times, targets, split, task, digest, split_fingerprint(subjects, split))
+
+
+def read_targets(
+    dataset: Dataset, labels: str
+) -> tuple[pl.DataFrame, NDArray[np.float32] | NDArray[np.int64], Kind, tuple[str, ...]]:
+    """Read a label: whose it is and when, the truth, the kind of task, and the names of its classes or labels.
+
+    Raises:
+        UsageError: wrong columns, a label outside its kind, duplicates.
+    """
+    path = dataset.label_path(labels)
+    return _multilabel(path) if path.is_dir() else _single(path)
 
 
 def label_kind(dataset: Dataset, labels: str) -> Kind:

@@ -1,4 +1,4 @@
-"""Folds of all patients: each is held out once, the others train and tune; dealt by patient, outcomes spread evenly."""
+"""Folds of all patients or sites: each is held out once, the others train and tune; outcomes are spread evenly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort, check_splits
-from experiments.data.splits import split_fingerprint
+from experiments.data.splits import split_fingerprint, subject_sites
 from experiments.data.store import Store
 from fusion import UsageError
 
@@ -17,7 +17,6 @@ USUAL = 5
 """Folds of a comparison that says nothing about them."""
 
 _STREAM = 70_005
-_KEPT_APART = ("time", "site")  # dealing patients anew would mix what these splits keep apart
 _LEAST = 2  # patients with the rarest outcome in a fold: with one, nothing could be said about chance
 _STRATA = 5  # of a number, by its quantiles
 
@@ -28,7 +27,7 @@ def usual_folds(cohort: Cohort, splits: SplitConfig, *, searched: bool) -> tuple
     Args:
         searched: whether a search has seen outcomes of the patients that folds would hold out.
     """
-    if searched or splits.by in _KEPT_APART:
+    if searched or splits.by in ("time", "site"):
         return 1, []
     rarest = _rarest(cohort)
     folds = min(USUAL, max(1, rarest // _LEAST))
@@ -36,25 +35,36 @@ def usual_folds(cohort: Cohort, splits: SplitConfig, *, searched: bool) -> tuple
     return folds, [f"{few}: only {rarest} patients have the rarest outcome"] if folds < USUAL else []
 
 
-def fold_store(store: Store, folds: int, fold: int, splits: SplitConfig) -> Store:
+def fold_store(store: Store, folds: int, fold: int, splits: SplitConfig, by: str = "patient") -> Store:
     """Return the store whose held-out patients are those of a fold; with one fold, the store as it is.
 
+    Args:
+        by: "patient", or "site" to hold whole sites out.
+
     Raises:
-        UsageError: patients may not be dealt anew, or too few of them have the rarest outcome.
+        UsageError: patients may not be dealt anew, there are fewer sites than folds, or too few patients have the
+            rarest outcome.
     """
     if folds == 1:
         return store
-    check_folds(store.cohort, folds, splits)
-    return Store(store.dataset, fold_cohort(store.cohort, folds, fold, splits.seed), store.config, store.cache)
+    unique = np.unique(store.cohort.subject_ids)
+    sites = subject_sites(store.dataset, unique, "compare.folds_by") if by == "site" else None
+    check_folds(store.cohort, folds, splits, sites)
+    dealt = fold_cohort(store.cohort, folds, fold, splits.seed, sites)
+    return Store(store.dataset, dealt, store.config, store.cache)
 
 
-def check_folds(cohort: Cohort, folds: int, splits: SplitConfig) -> None:
+def check_folds(cohort: Cohort, folds: int, splits: SplitConfig, sites: NDArray[np.str_] | None = None) -> None:
     """Check that a cohort can be dealt into folds.
 
     Raises:
-        UsageError: the splits keep times or sites apart, or too few patients have the rarest outcome.
+        UsageError: the splits keep times or sites apart, there are fewer sites than folds, or too few patients have
+            the rarest outcome.
     """
-    if splits.by in _KEPT_APART:
+    if sites is not None and len(np.unique(sites)) < folds:
+        many = len(np.unique(sites))
+        raise UsageError(f"compare.folds is {folds}, but there are {many} sites and folds_by 'site' keeps each whole")
+    if splits.by == "time" or (splits.by == "site" and sites is None):
         raise UsageError(
             f"compare.folds ({folds}) deals patients anew, which would mix what data.splits.by '{splits.by}' keeps "
             "apart; use compare.folds: 1"
@@ -69,21 +79,24 @@ def check_folds(cohort: Cohort, folds: int, splits: SplitConfig) -> None:
         )
 
 
-def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
+def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int, sites: NDArray[np.str_] | None = None) -> Cohort:
     """Hold out one of the folds; the rest is dealt into train and tuning in the proportion they had.
 
-    The seed deals the folds, so that every strategy and every training seed has the same ones.
+    The seed deals the folds, so that every strategy and every training seed has the same ones. Sites are dealt whole,
+    and with as many folds as sites each is held out by itself.
+
+    Shape:
+        sites (P,), of each patient in the order of their numbers.
 
     Raises:
         UsageError: a split would be empty or have one class only.
     """
-    from sklearn.model_selection import StratifiedKFold, train_test_split
+    from sklearn.model_selection import train_test_split
 
     patient, strata = _strata(cohort)
     rng = np.random.default_rng([_STREAM, seed, folds])
     first, second = (int(each) for each in rng.integers(2**31, size=2))
-    dealt = StratifiedKFold(folds, shuffle=True, random_state=first).split(strata, strata)
-    rest, held_out = list(dealt)[fold]
+    rest, held_out = _dealt(strata, folds, first, sites)[fold]
     sizes = [len(np.unique(cohort.subject_ids[cohort.rows(name)])) for name in ("train", "tuning")]
     tuned = max(len(np.unique(strata)), round(len(rest) * sizes[1] / sum(sizes)))
     _, tuning = train_test_split(rest, test_size=tuned, stratify=strata[rest], random_state=second)
@@ -101,6 +114,19 @@ def fold_cohort(cohort: Cohort, folds: int, fold: int, seed: int) -> Cohort:
 
 def _rarest(cohort: Cohort) -> int:
     return int(np.bincount(_strata(cohort)[1]).min())
+
+
+def _dealt(
+    strata: NDArray[np.int64], folds: int, seed: int, sites: NDArray[np.str_] | None
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Return who is left and who is held out in each fold. Shape: strata and sites (P,)."""
+    from sklearn.model_selection import LeaveOneGroupOut, StratifiedGroupKFold, StratifiedKFold
+
+    if sites is None:
+        return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(strata, strata))
+    if len(np.unique(sites)) == folds:
+        return list(LeaveOneGroupOut().split(strata, strata, sites))
+    return list(StratifiedGroupKFold(folds, shuffle=True, random_state=seed).split(strata, strata, sites))
 
 
 def _strata(cohort: Cohort) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -90,14 +90,31 @@ def _by_order(order: NDArray[np.int64], unique: NDArray[np.int64], config: Split
 
 
 def _by_site(dataset: Dataset, unique: NDArray[np.int64], config: SplitConfig) -> NDArray[np.str_]:
-    """Keep whole sites together: shuffled sites fill train, then tuning, then what is held out.
+    """Keep whole sites together: shuffled sites fill train, then tuning, then what is held out."""
+    names = subject_sites(dataset, unique, "data.splits.by")
+    kinds, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
+    if len(kinds) < len(SPLITS):
+        raise UsageError(f"{dataset.folder}: data.splits.by is 'site', but there are {len(kinds)} sites for 3 splits")
+    chosen: NDArray[np.str_] = split_groups(counts, (config.train, config.tuning), config.seed)[inverse]
+    return chosen
 
-    Who was seen at several sites belongs to the first.
+
+def subject_sites(dataset: Dataset, unique: NDArray[np.int64], setting: str) -> NDArray[np.str_]:
+    """Return the site of each subject, the first where there were several, or "unknown".
+
+    Args:
+        setting: what asks for sites.
+
+    Shape:
+        unique (P,) int64 -> (P,) strings.
+
+    Raises:
+        UsageError: the dataset declares no column of sites, or a file lacks it.
     """
     column = dataset.site_column
     if column is None:
         raise UsageError(
-            f"{dataset.folder}: data.splits.by is 'site', but metadata/dataset.json declares no site_id_columns"
+            f"{dataset.folder}: {setting} is 'site', but metadata/dataset.json declares no site_id_columns"
         )
     lacking = [path for path in dataset.shards if column not in pl.read_parquet_schema(path)]
     if lacking:
@@ -106,12 +123,7 @@ def _by_site(dataset: Dataset, unique: NDArray[np.int64], config: SplitConfig) -
     first = pl.col(column).cast(pl.String).sort_by("time", column).first()
     sites = seen.drop_nulls(column).group_by("subject_id").agg(first).collect()
     found = pl.DataFrame({"subject_id": unique}).join(sites, on="subject_id", how="left", maintain_order="left")
-    names = found[column].fill_null("unknown").to_numpy()
-    kinds, inverse, counts = np.unique(names, return_inverse=True, return_counts=True)
-    if len(kinds) < len(SPLITS):
-        raise UsageError(f"{dataset.folder}: data.splits.by is 'site', but there are {len(kinds)} sites for 3 splits")
-    chosen: NDArray[np.str_] = split_groups(counts, (config.train, config.tuning), config.seed)[inverse]
-    return chosen
+    return found[column].fill_null("unknown").to_numpy().astype(np.str_)
 
 
 def split_groups(counts: NDArray[np.int64], shares: tuple[float, float], seed: int) -> NDArray[np.str_]:

@@ -72,10 +72,13 @@ class _Records:
 
 
 class Store:
-    """Prepared tensors of one cohort; preprocessors are fitted on its train rows only."""
+    """Prepared tensors of one cohort; preprocessors are fitted on its train rows only, or on those of another store."""
 
-    def __init__(self, dataset: Dataset, cohort: Cohort, config: DataConfig, cache: Path) -> None:
+    def __init__(
+        self, dataset: Dataset, cohort: Cohort, config: DataConfig, cache: Path, fitted_by: Store | None = None
+    ) -> None:
         self.dataset, self.cohort, self.config, self.cache = dataset, cohort, config, Path(cache)
+        self.fitted_by = fitted_by
         self.data_fingerprint = dataset_fingerprint(dataset, self.cache)
         self._open: dict[str, Source] = {}
         self._knowledge: Knowledge | None = None
@@ -96,6 +99,7 @@ class Store:
             self.cohort.split_fingerprint,
         ]
         parts += [str(self.config.window_days), self.config.bad_images]
+        parts += [self.fitted_by.fingerprint(plan)] if self.fitted_by is not None else []
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 
     def source(self, plan: Preparation) -> Source:
@@ -151,7 +155,9 @@ class Store:
         return _Records(self.dataset, self.cohort, rows, self.config.window_days, modalities)
 
     def fit(self, plan: Preparation) -> Preprocessor:
-        """Fit the preprocessor of a preparation anew, on the train rows."""
+        """Fit the preprocessor of a preparation anew, on the train rows; or take it from the store that fitted it."""
+        if self.fitted_by is not None:
+            return self.fitted_by.preprocessor(plan)
         records = self._records(self.cohort.rows("train"), (plan.modality,))
         fitted: Preprocessor = plan.preprocessor.fit(records, self.knowledge(), **plan.options)
         return fitted
@@ -176,9 +182,8 @@ class Store:
                 for writer in writers:
                     self._append(writer, row, record, unreadable)
                 advance()
-            about = {
-                "train_rows": hashlib.sha256(self.cohort.subject_ids[self.cohort.rows("train")].tobytes()).hexdigest()
-            }
+            trained = (self.fitted_by or self).cohort
+            about = {"train_rows": hashlib.sha256(trained.subject_ids[trained.rows("train")].tobytes()).hexdigest()}
             for writer in writers:
                 writer.finish(about)
         if unreadable:

@@ -14,7 +14,7 @@ from experiments.explaining.pictures import values_png
 from experiments.explaining.sets import MOST_SHOWN, Sets, all_sets, tested_again
 from experiments.explaining.weights import weights_table
 from experiments.metrics import Metric, metric_name
-from experiments.scoring import Score, Tested, weighted_sum
+from experiments.scoring import Tested
 from experiments.section import Picture, Section, Table
 from experiments.statistics.bootstrap import metric_distribution
 from experiments.statistics.intervals import Interval, interval
@@ -54,10 +54,10 @@ def modality_values(findings: Findings) -> Section | None:
     if not found:
         return None
     (tested, metric), task = tested_again(findings), findings.stores[0].task
-    scores = {each.strategy: each.scores(tested, metric) for each in found}
-    rows = [row for each in found for row in contributions(each, scores[each.strategy], tested, task)]
-    pairs = [row for each in found[:MOST_SHOWN] for row in interactions_of(each, scores[each.strategy])]
+    rows = [row for each in found for row in contributions(each, tested, metric, task)]
+    pairs = [row for each in found[:MOST_SHOWN] for row in interactions_of(each, tested, metric)]
     best = found[0]
+    nothing, everything = (best.value(tested, metric, each) for each in (0, 2 ** len(best.modalities) - 1))
     tables = {
         "modality_values": _values_table(rows, metric, task),
         "modality_interactions": _interactions_table(pairs, metric),
@@ -66,7 +66,7 @@ def modality_values(findings: Findings) -> Section | None:
     return Section(
         "Which modality decides?",
         [
-            _found([row for row in rows if row.strategy == best.strategy], scores[best.strategy], metric),
+            _found([row for row in rows if row.strategy == best.strategy], nothing, everything, metric),
             _needed([row for row in pairs if row.strategy == best.strategy], metric),
             _how_to_read(metric, task),
             *([f"Left out, because predictions without some modality are not finite: {', '.join(left_out)}."]
@@ -77,28 +77,24 @@ def modality_values(findings: Findings) -> Section | None:
     )  # fmt: skip
 
 
-def contributions(sets: Sets, scores: Sequence[Score], tested: Tested, task: Task) -> list[Contribution]:
-    """Return what each modality brings to one strategy.
-
-    Args:
-        scores: of each set of modalities, averaged over seeds.
-    """
-    weights = shapley_weights(len(sets.modalities))
+def contributions(sets: Sets, tested: Tested, metric: Metric, task: Task) -> list[Contribution]:
+    """Return what each modality brings to one strategy."""
+    values = sets.combined(tested, metric, shapley_weights(len(sets.modalities)))
     shares, sizes = shares_of_predictions(sets, tested, task)
     return [
-        Contribution(
-            sets.strategy, name, weighted_sum(weights[place], scores).interval, shares[place], float(sizes[place])
-        )
+        Contribution(sets.strategy, name, values[place].interval, shares[place], float(sizes[place]))
         for place, name in enumerate(sets.modalities)
     ]
 
 
-def interactions_of(sets: Sets, scores: Sequence[Score]) -> list[Interaction]:
+def interactions_of(sets: Sets, tested: Tested, metric: Metric) -> list[Interaction]:
     """Return the interaction index of every two modalities in one strategy."""
     weights, names = interaction_weights(len(sets.modalities)), sets.modalities
+    pairs = list(combinations(range(len(names)), 2))
+    found = sets.combined(tested, metric, np.stack([weights[one, other] for one, other in pairs]))
     return [
-        Interaction(sets.strategy, names[one], names[other], weighted_sum(weights[one, other], scores).interval)
-        for one, other in combinations(range(len(names)), 2)
+        Interaction(sets.strategy, names[one], names[other], each.interval)
+        for (one, other), each in zip(pairs, found, strict=True)
     ]
 
 
@@ -163,9 +159,8 @@ def _cells(span: Interval) -> tuple[float, float, float]:
     return span.value, span.low, span.high
 
 
-def _found(rows: Sequence[Contribution], scores: Sequence[Score], metric: Metric) -> str:
+def _found(rows: Sequence[Contribution], nothing: float, everything: float, metric: Metric) -> str:
     """Say what the modalities of the best strategy are worth."""
-    everything, nothing = scores[-1].value, scores[0].value
     if not math.isfinite(everything):
         return f"{metric_name(metric.name)} is not defined on these patients, so no modality's part of it is either."
     helps = 1 if metric.higher_is_better else -1

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from experiments.explaining.pictures import bars_png
 from experiments.explaining.tally import LEAST, Saliency, Tally
+from experiments.figures import as_png
 from experiments.reporting.page import Part, image, page, paragraph
 from experiments.reporting.table import table
 from experiments.section import Table
@@ -106,7 +105,4 @@ def saliency_png(regions: NDArray[Any]) -> bytes:
     axes.set_xticks([])
     axes.set_yticks([])
     figure.colorbar(drawn, ax=axes, label="mean size of attribution, the largest is 1")
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return as_png(figure)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.figures import COLOURS, GREY, STYLE, as_png, grid
 from experiments.metrics import metric_name
-from experiments.plots import COLOURS, GREY
 
 if TYPE_CHECKING:
     from experiments.explaining.contributions import Contribution
     from experiments.explaining.removal import Removal
 
-_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 _SMALL: dict[str, Any] = {"fontsize": 9, "color": "#222222"}
 _ACROSS = 3  # panels side by side
 
@@ -35,13 +32,13 @@ def values_png(rows: Sequence[Contribution], metric: str) -> bytes:
             place = strategies.index(row.strategy)
             axes.plot([row.value.low, row.value.high], [place] * 2, color=colour, linewidth=2, zorder=2)
             axes.plot([row.value.value], [place], "o", color=colour, markersize=5, zorder=3)
-        axes.set_title(modality, **_STYLE)
+        axes.set_title(modality, **STYLE)
         axes.set_yticks(range(len(strategies)), strategies, **_SMALL)
         axes.set_ylim(-0.6, len(strategies) - 0.4)
         axes.locator_params(axis="x", nbins=4)
-        _plain(axes, "x")
-    figure.supxlabel(f"part of {metric_name(metric)} (Shapley value), 95% interval", **_STYLE)
-    return _png(figure)
+        grid(axes, "x")
+    figure.supxlabel(f"part of {metric_name(metric)} (Shapley value), 95% interval", **STYLE)
+    return as_png(figure)
 
 
 def curves_png(rows: Sequence[Removal], shares: Sequence[float], metric: str) -> bytes:
@@ -62,16 +59,16 @@ def curves_png(rows: Sequence[Removal], shares: Sequence[float], metric: str) ->
             _line(axes, x, mine[strategy], COLOURS[place])
         axes.set_title(f"without {modality}: {max(row.patients for row in mine.values()):,} lose it at most", **_SMALL)
         axes.set_xticks(100 * np.array(shares), [f"{share:.0%}" for share in shares], **_SMALL)
-        _plain(axes, "y")
+        grid(axes, "y")
     for axes in panels[len(modalities) :]:
         axes.set_visible(False)
-    figure.supxlabel("share of its patients who lose it", **_STYLE)
-    figure.supylabel(f"{metric_name(metric)}, 95% interval", **_STYLE)
+    figure.supxlabel("share of its patients who lose it", **STYLE)
+    figure.supylabel(f"{metric_name(metric)}, 95% interval", **STYLE)
     shown = [axes.get_legend_handles_labels() for axes in panels]
     named = {label: handle for handles, labels in shown for handle, label in zip(handles, labels, strict=True)}
     handles = [named[each] for each in strategies]
     figure.legend(handles, strategies, loc="outside upper left", ncols=6, frameon=False, fontsize=9)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _line(axes: Any, x: Any, row: Removal, colour: str) -> None:
@@ -90,21 +87,8 @@ def bars_png(titles: Mapping[str, Sequence[tuple[str, float]]], label: str) -> b
         axes.barh(range(len(values)), values, color=colours, height=0.65)
         axes.set_yticks(range(len(values)), [name for name, _ in found][::-1], **_SMALL)
         axes.axvline(0, color=GREY, linewidth=1)
-        axes.set_title(title, **_STYLE)
+        axes.set_title(title, **STYLE)
         axes.locator_params(axis="x", nbins=4)
-        _plain(axes, "x")
-    figure.supxlabel(label, **_STYLE)
-    return _png(figure)
-
-
-def _plain(axes: Any, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8, zorder=0)
-    axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+        grid(axes, "x")
+    figure.supxlabel(label, **STYLE)
+    return as_png(figure)

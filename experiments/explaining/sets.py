@@ -13,7 +13,7 @@ from scipy.special import logit
 from experiments.evaluate import squeeze_outputs
 from experiments.held_out import HeldOut
 from experiments.metrics import METRICS, Metric
-from experiments.scoring import Score, Tested, mean_score
+from experiments.scoring import Score, Tested
 from fusion import Task
 
 if TYPE_CHECKING:
@@ -39,12 +39,18 @@ class Sets:
     by_seed: tuple[Array, ...]
     present: Array
 
-    def scores(self, tested: Tested, metric: Metric) -> list[Score]:
-        """Evaluate every set, averaged over seeds."""
-        return [
-            mean_score([tested.score([metric], seed[members])[metric.name] for seed in self.by_seed])
-            for members in range(2 ** len(self.modalities))
-        ]
+    def combined(self, tested: Tested, metric: Metric, weights: Array) -> list[Score]:
+        """Return weighted sums of the metric of sets, averaged over seeds. Shape: weights (C, 2**M)."""
+        each_seed = np.tile(weights, len(self.by_seed)) / len(self.by_seed)
+        return tested.combined(metric, [each for seed in self.by_seed for each in seed], each_seed)
+
+    def value(self, tested: Tested, metric: Metric, members: int) -> float:
+        """Return the metric of a set, averaged over seeds and folds."""
+        return float(
+            np.mean(
+                [metric(tested.target[rows], seed[members][rows]) for seed in self.by_seed for rows in tested.folds]
+            )
+        )
 
     def additive(self, task: Task) -> list[Array]:
         """Return predictions on the scale on which evidence adds up: log-odds, or values of a regression."""

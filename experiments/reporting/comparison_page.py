@@ -56,6 +56,8 @@ def _design(about: Mapping[str, Any]) -> Part:
     )
     if "folds" in about:
         held = "Each fold was held out of the training that predicts it; no weights or epoch was chosen on it."
+    if about.get("folds_by") == "site":
+        held += " Folds are of whole sites: no model is tested at a site that it learned from."
     words = (
         "Every strategy has the same encoders, patients, splits, seeds and budget; a control has no encoders and reads "
         f"the same codes. A modality that a patient lacks is masked, not imputed; nobody is left out for it. {held}"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.metrics import metric_name
 from experiments.reporting.charts import Scale, axis, interval
-from experiments.reporting.page import Part, paragraph
-from experiments.reporting.rank_chart import rank_chart
+from experiments.reporting.page import Part, image, paragraph
+from experiments.reporting.rank_diagram import in_words, rank_diagram_png
 from experiments.reporting.table import UNDEFINED, Stacked, probability, table
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def folds_part(comparison: Comparison) -> Part | None:
         table(heads, [_over_folds(each, over, scale) for each, over in found], name="across folds"),
     ]
     if comparison.ranks is not None:
-        body.append(rank_chart(comparison.ranks))
+        body.append(image(rank_diagram_png(comparison.ranks), in_words(comparison.ranks)))
         body.append(
             paragraph(
                 "Mean rank of each strategy over folds, 1 is best. Strategies under one thick bar are not shown to "

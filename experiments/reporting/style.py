@@ -91,8 +91,7 @@ svg.without { --mark: var(--without); } svg.other, svg.open { --mark: var(--soft
 svg .mark { fill: var(--mark); stroke: var(--mark); } svg.open .mark { fill: var(--paper); stroke-width: 2; }
 svg .seed { fill: var(--mark); opacity: .65; }
 svg .span { stroke: var(--mark); stroke-width: 2.5; stroke-linecap: round; }
-svg .bar { fill: var(--fusion); opacity: .75; } svg .clique { stroke: var(--ink); stroke-width: 5; }
-svg .link { stroke: var(--soft); fill: none; } svg .critical { stroke: var(--modality); stroke-width: 2.5; fill: none; }
+svg .bar { fill: var(--fusion); opacity: .75; }
 @media (prefers-color-scheme: dark) { img { filter: invert(1) hue-rotate(180deg); mix-blend-mode: screen; } }
 @media print {
   :root { color-scheme: light; --ink: #000; --soft: #444; --line: #bbb; --paper: #fff; --box: #fff; --accent: #000;

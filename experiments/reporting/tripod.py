@@ -55,7 +55,6 @@ _FIXED = (
     Item("12e", COVERED, "every metric, with its interval, and how strategies are tested against each other"),
     Item("12g", COVERED, "predictions come from the code at the commit that is named, by the commands on the page"),
     Item("13", PARTLY, "weights of classes are in the settings where they were used"),
-    Item("16", PARTLY, "held-out patients are of the same source as those learned from"),
     Item("17", NOT, "ethical approval and consent"),
     Item("18a", NOT, "who paid, and what part they had"),
     Item("18b", NOT, "interests of the authors"),
@@ -79,6 +78,8 @@ _FIXED = (
 
 
 _HANGING = (
+    ("external", Item("16", PARTLY, "patients of another site are shown apart from held-out ones of the same source"),
+     Item("16", PARTLY, "held-out patients are of the same source as those learned from")),
     ("power", Item("10", PARTLY, "the smallest difference that these patients could show, computed before training"),
      Item("10", NOT, "no computation of how many patients are needed")),
     ("recalibration", Item("12f", PARTLY, "what recalibration on tuning patients would change; no model was updated"),
@@ -89,7 +90,7 @@ _HANGING = (
      Item("15", PARTLY, "models give probabilities, or values in the unit of the outcome; no threshold is chosen")),
     ("subgroups", Item("23a", COVERED, "scores with intervals, also by group"),
      Item("23a", PARTLY, "scores with intervals, but not by group")),
-    ("folds", Item("23b", PARTLY, "how scores vary over folds of patients; not over hospitals"),
+    ("folds", Item("23b", PARTLY, "how scores vary over folds; of hospitals with compare.folds_by: site only"),
      Item("23b", NOT, "whether scores vary between hospitals")),
 )  # fmt: skip
 """What an item hangs on (a table of a section, or something about the comparison), and the item with and without it."""
@@ -99,7 +100,7 @@ def items(comparison: Comparison, sections: Sequence[Section] = ()) -> list[Item
     """Return every item of the checklist in its order; some hang on what the page holds."""
     there = {name for each in sections for name in each.tables}
     there |= {"folds"} & set(comparison.about)
-    there |= {"power"} if "smallest difference in AUROC" in str(comparison.about.get("power", "")) else set()
+    there |= {"power"} if "smallest difference in" in str(comparison.about.get("power", "")) else set()
     hanging = [with_it if what in there else without for what, with_it, without in _HANGING]
     return sorted([*_FIXED, *hanging], key=_place)
 

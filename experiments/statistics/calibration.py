@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from experiments.statistics.logistic import LEAST_RISK, log_odds, logistic
 from experiments.statistics.means import Quantities, ratio
+from experiments.statistics.shares import Bounded
 
 Array = NDArray[Any]
 BINS = 10
@@ -85,7 +86,8 @@ def calibration_curve(bins: int) -> Quantities:
     def finish(means: Array) -> Array:
         return ratio(means[..., bins:], np.concatenate([means[..., :bins]] * 2, axis=-1))
 
-    return Quantities(tuple(f"{name} {i}" for name in ("risk", "share") for i in range(bins)), rows, finish)
+    names = tuple(f"{name} {i}" for name in ("risk", "share") for i in range(bins))
+    return Quantities(names, rows, finish, {f"share {i}": Bounded(i) for i in range(bins)})
 
 
 def _members(place: Array, bins: int) -> Array:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from experiments.statistics.means import Quantities, ratio
+from experiments.statistics.shares import Bounded
 
 Array = NDArray[Any]
 
@@ -87,7 +88,9 @@ def of_sets(classes: int) -> Quantities:
         return np.concatenate([means[..., :6], by_class], axis=-1)
 
     names = ("coverage", "size", "empty", "single", "double", "more", *(f"class {k}" for k in range(classes)))
-    return Quantities(names, rows, finish)
+    shares = {name: Bounded() for name in ("coverage", "empty", "single", "double", "more")}
+    by_class = {f"class {k}": Bounded(6 + classes + k) for k in range(classes)}
+    return Quantities(names, rows, finish, {**shares, "size": Bounded(None, 0.0, float(classes), False), **by_class})
 
 
 def _interval_rows(target: Array, bounds: Array) -> Array:
@@ -95,5 +98,5 @@ def _interval_rows(target: Array, bounds: Array) -> Array:
     return np.stack([(bounds[:, 0] <= target) & (target <= bounds[:, 1]), width], axis=1)
 
 
-OF_INTERVALS = Quantities(("coverage", "width"), _interval_rows, lambda means: means)
+OF_INTERVALS = Quantities(("coverage", "width"), _interval_rows, lambda means: means, {"coverage": Bounded()})
 """What intervals are like; infinite ones have no width. Shape: of predictions (N, 2)."""

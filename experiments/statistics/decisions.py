@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.statistics.means import Quantities, ratio
+from experiments.statistics.shares import Bounded
 
 Array = NDArray[Any]
 
@@ -37,7 +38,10 @@ def net_benefit(thresholds: Array) -> Quantities:
         model, everybody = np.split(means, 2, axis=-1)
         return np.concatenate([model, everybody, model - np.maximum(everybody, 0)], axis=-1)
 
-    return Quantities(tuple(f"{w} {i}" for w in ("model", "all", "gain") for i in range(len(odds))), rows, finish)
+    bounded = {f"all {i}": Bounded(low=-each) for i, each in enumerate(odds)}
+    bounded |= {f"{w} {i}": Bounded(None, -each, 1.0, False) for w in ("model", "gain") for i, each in enumerate(odds)}
+    names = tuple(f"{w} {i}" for w in ("model", "all", "gain") for i in range(len(odds)))
+    return Quantities(names, rows, finish, bounded)
 
 
 def at_sensitivity(target: Array, prediction: Array, share: float) -> float:
@@ -54,16 +58,28 @@ def at_specificity(target: Array, prediction: Array, share: float) -> float:
 
 def _alert_rows(target: Array, alert: Array) -> Array:
     raised, event = alert.astype(np.float64), target > 0
-    return np.stack([raised * event, raised, event, np.ones(len(event))], axis=1)
+    quiet, other = 1 - raised, 1.0 - event
+    return np.stack([raised * event, raised, event, np.ones(len(event)), other, quiet], axis=1)
 
 
 def _alert_shares(means: Array) -> Array:
-    hits, raised, events, everybody = np.moveaxis(means, -1, 0)
+    hits, raised, events, everybody = np.moveaxis(means[..., :4], -1, 0)
     rest = everybody - events
     missed = events - hits
     found = [ratio(hits, events), ratio(rest - raised + hits, rest), ratio(hits, raised)]
     return np.stack([*found, ratio(rest - raised + hits, rest - raised + hits + missed), 100 * raised], axis=-1)
 
 
-ALERTS = Quantities(("sensitivity", "specificity", "ppv", "npv", "alerts_per_100"), _alert_rows, _alert_shares)
+ALERTS = Quantities(
+    ("sensitivity", "specificity", "ppv", "npv", "alerts_per_100"),
+    _alert_rows,
+    _alert_shares,
+    {
+        "sensitivity": Bounded(2),
+        "specificity": Bounded(4),
+        "ppv": Bounded(1),
+        "npv": Bounded(5),
+        "alerts_per_100": Bounded(high=100.0),
+    },
+)
 """Of whether an alert is raised for each row. Shape: prediction (N,) bool."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from experiments.statistics.shares import Bounded
 
 Array = NDArray[Any]
 
@@ -35,7 +37,7 @@ class OfMeans:
 
 @dataclass(frozen=True)
 class Quantities:
-    """Named functions of weighted means, all from the same columns.
+    """Named functions of weighted means, all from the same columns; `bounded` says which are means of what has bounds.
 
     Shape:
         rows: target and prediction (N, ...) -> (N, C); finish: (..., C) -> (..., Q), one a name.
@@ -44,6 +46,7 @@ class Quantities:
     names: tuple[str, ...]
     rows: Callable[[Array, Array], Array]
     finish: Callable[[Array], Array]
+    bounded: Mapping[str, Bounded] = field(default_factory=dict)
 
 
 def ratio(value: Array, by: Array) -> Array:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.plots import COLOURS, GREY
+from experiments.figures import COLOURS, GREY, STYLE, as_png
 from experiments.statistics.ranks import Ranks
 
-_STYLE: dict[str, Any] = {"fontsize": 10, "color": "#222222"}
 _STEP = 0.34  # inches a line
 
 
@@ -45,7 +42,7 @@ def rank_diagram_png(ranks: Ranks) -> bytes:
         label = f"{name}  {place:.2f}" if left else f"{place:.2f}  {name}"
         axes.annotate(
             label, (edge, depth), xytext=(-4 if left else 4, 0), textcoords="offset points", va="center",
-            ha="right" if left else "left", **_STYLE,
+            ha="right" if left else "left", **STYLE,
         )  # fmt: skip
     for number, members in enumerate(cliques):
         height = 0.9 + 0.45 * number
@@ -57,6 +54,12 @@ def rank_diagram_png(ranks: Ranks) -> bytes:
     small = f"{ranks.p:.3f}" if ranks.p >= 0.001 else "below 0.001"
     text = f"  critical difference {ranks.critical_difference:.2f}; Friedman p {small}; {ranks.blocks} folds"
     axes.annotate(text, (1 + shown, top), va="center", fontsize=9, color=COLOURS[1])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
+    return as_png(figure, whole=True)  # long names stand out of the axes
+
+
+def in_words(ranks: Ranks) -> str:
+    """Say what the diagram shows."""
+    order = np.argsort(ranks.means, kind="stable")
+    means = ", ".join(f"{ranks.names[i]} {ranks.means[i]:.2f}" for i in order)
+    alike = "; ".join(", ".join(members) for members in ranks.cliques()) or "nobody"
+    return f"mean ranks over folds, 1 is best: {means}; not shown to differ: {alike}"
