@@ -35,9 +35,7 @@ class BiAttention(nn.Module):
         self.alpha, self.beta = nn.Linear(dim, 1, bias=False), nn.Linear(dim, 1)
         self.relation, self.out = nn.Linear(dim, 1), nn.Linear(dim, dim)
 
-    def forward(
-        self, nodes: Tensor, relations: Tensor, graphs: PatientGraphs, gates: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, nodes: Tensor, relations: Tensor, graphs: PatientGraphs, gates: Tensor | None = None) -> Tensor:
         """Pass one round of messages."""
         weighted = self.weigh(nodes, graphs) * nodes
         spoken = self.relation(relations) * relations

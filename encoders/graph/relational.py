@@ -35,7 +35,9 @@ class RelationalConvolution(nn.Module):
         for basis in (self.own.weight, *self.bases):
             nn.init.xavier_uniform_(basis)
 
-    def forward(self, nodes: Tensor, near: Callable[[Tensor], Tensor], back: FixedMatrix, counts: Sequence[int]) -> Tensor:
+    def forward(
+        self, nodes: Tensor, near: Callable[[Tensor], Tensor], back: FixedMatrix, counts: Sequence[int]
+    ) -> Tensor:
         """Convolve."""
         weights = torch.einsum("rb,bde->rde", self.shares, self.bases)
         means = near(nodes).split(list(counts))

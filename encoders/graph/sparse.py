@@ -46,7 +46,6 @@ class FixedMatrix(nn.Module):
         found: Tensor = _Product.apply(dense, *parts)
         return found
 
-
     def scaled(self, scale: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Return the product with a matrix whose entries are scaled, with gradients for the scale as well.
 

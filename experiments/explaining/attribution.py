@@ -106,10 +106,15 @@ def integrated(logit: Logit, gates: Tensor, steps: int = STEPS, most: int = MOST
             )
             values[left], missed[left], taken[left] = found.detach(), gap.detach(), steps
             whole = values[left].flatten(1).sum(1) - missed[left]
-            left = left[missed[left].abs() > (_GAP * whole.abs()).clamp(min=_SLIGHT)]
+            left = left[is_rough(whole, missed[left])]
             steps *= 2
             if steps > most or not len(left):
                 return Attribution(values, values.flatten(1).sum(1) - missed, missed, taken)
+
+
+def is_rough(said: Tensor, missed: Tensor) -> Tensor:
+    """Tell whose parts miss too much of the whole to be a sum of it. Shape: (B,), (B,) -> (B,) bool."""
+    return missed.abs() > (_GAP * said.abs()).clamp(min=_SLIGHT)
 
 
 @torch.no_grad()
