@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("-o", "--out", type=Path, default=None, help="Markdown file for the table")
     arguments = parser.parse_args()
-    rows = ["| recipe | what | wanted | found | as wanted |", "|---|---|---|---|---|"]
+    rows: list[str] = []
     start = time.process_time()
     for name in arguments.cases:
         begun = time.process_time()
@@ -94,14 +94,22 @@ def main() -> None:
                 rows.append(f"| {name} | {line.what} | {line.wanted} | {line.found} | {verdict} |")
                 print(f"{name}: {line.what}: {line.found} (wanted: {line.wanted}) {verdict}", flush=True)
         print(f"{name}: {time.process_time() - begun:.0f} s of CPU", flush=True)
-    if arguments.out is not None:
-        spent = time.process_time() - start
-        head = f"# Explanations on planted cohorts, {date.today().isoformat()}, 2 CPU cores\n\n"
-        head += (
-            f"`python benchmarks/explanations.py`, {spent:.0f} s of CPU; one cohort and one seed each, all figures of "
-        )
-        head += "held-out patients, 95% intervals over patients.\n\n"
-        arguments.out.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+        if arguments.out is not None:
+            arguments.out.write_text(_markdown(rows, time.process_time() - start), encoding="utf-8")
+
+
+def _markdown(rows: Sequence[str], seconds: float) -> str:
+    lines = [
+        f"# Explanations on planted cohorts, {date.today().isoformat()}, 2 CPU cores",
+        "",
+        f"`python benchmarks/explanations.py`, {seconds:.0f} s of CPU; one cohort and one seed each, all figures of",
+        "held-out patients, 95% intervals over patients.",
+        "",
+        "| recipe | what | wanted | found | as wanted |",
+        "|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def explain(case: Case, folder: Path) -> Iterator[Line]:
@@ -135,7 +143,7 @@ def valued(recipe: str, sets: Sets, tested: Tested, store: Store) -> Iterator[Li
     scores = sets.scores(tested, METRICS["auroc"])
     told = {"unique": True, "redundant": True, "ancestor": True, "noise": False}.get(recipe)
     said = f"{scores[-1].value:.3f} of {len(tested.target):,} patients"
-    yield Line("AUROC with everything", _HOPED[recipe], said)
+    yield Line("AUROC with everything", {"synergy": "near .89", "noise": "near .5"}.get(recipe, ""), said)
     for each in contributions(sets, scores, tested, store.task):
         shown = f"{in_words(each.value)}; {each.share.value:.0%} of predictions, size {each.size:.2f}"
         if told is None or recipe == "ancestor":
@@ -151,15 +159,6 @@ def valued(recipe: str, sets: Sets, tested: Tested, store: Store) -> Iterator[Li
     for pair in interactions_of(sets, scores):
         wanted, right = _together(recipe, pair.together)
         yield Line(f"interaction of {pair.first} and {pair.second}", wanted, in_words(pair.together), right)
-
-
-_HOPED = {
-    "unique": "",
-    "synergy": "near .89",
-    "redundant": "",
-    "noise": "near .5",
-    "ancestor": "",
-}
 
 
 def _together(recipe: str, span: Interval) -> tuple[str, bool | None]:
