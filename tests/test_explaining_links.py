@@ -32,9 +32,9 @@ def planted() -> CodeGraph:
 def people(graph: CodeGraph, offset: int) -> tuple[GraphInputs, torch.Tensor]:
     """Patients with a leaf of one of two families, from one half of its leaves, and one that says nothing."""
     rows = [
-        [(graph.number[f"{family}{leaf + offset}"], 1.0), (graph.number[f"other{(leaf * 5 + side) % 12}"], 1.0)]
+        [(graph.number[f"{family}{leaf + offset}"], 1.0), (graph.number[f"other{leaf}"], 1.0)]
         for leaf in range(LEAVES)
-        for side, family in enumerate(("good", "bad"))
+        for family in ("good", "bad")
     ]
     return patients(*rows), torch.tensor([0.0, 1.0] * LEAVES)
 
@@ -77,8 +77,8 @@ def test_the_planted_edges_come_first_on_leaves_never_trained_on(name: str) -> N
     kind = explained_by(model.encoders["graph"])
     names, above = link_names(graph, kind), reached(graph, kind, unseen.nodes, unseen.mask)
     values, bad = np.where(above, found.values.numpy(), 0), truth.numpy() > 0
-    family, rest = (values[:, [(names.get(i, "   ")[2] in ("good", "bad")) == mine for i in range(values.shape[1])]]
-                    for mine in (True, False))  # fmt: skip
+    mine = np.array([place in names and names[place][2] in ("good", "bad") for place in range(values.shape[1])])
+    family, rest = values[:, mine], values[:, ~mine]
     apart, others = (part.sum(1)[bad].mean() - part.sum(1)[~bad].mean() for part in (family, rest))
     assert apart > 0.5
     assert apart > 3 * abs(others)  # the parents that decide, not that of everybody
