@@ -52,7 +52,7 @@ class Case:
 
     recipe: str
     encoders: Mapping[str, Any]
-    patients: int = 1500
+    patients: int = 3000
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
