@@ -92,18 +92,21 @@ class Explained:
         if isinstance(name, tuple) and self.links == "edges":
             return _short(" ".join(name))
         code = name if isinstance(name, str) else name[2]
-        return _short(f"{code.partition('//')[2] or code} {self.meanings.get(code, '')}".strip())
+        number, meaning = code.partition("//")[2] or code, self.meanings.get(code, "")
+        spelt = meaning and not any(letter.isdigit() for letter in number)  # such a code is its meaning, shorter
+        return _short(meaning if spelt else f"{number} {meaning}".strip())
 
     def sums(self) -> str:
         """Say how well attributions add up, which they do exactly in the limit of many steps only."""
         if not self.said:
             return "Nothing here moves any prediction."
         share = self.missed / self.said
-        text = f"Attributions miss what they should add up to by {share:.1%} in the mean"
+        whole = self.said / len(self.steps)
+        text = f"Attributions miss what they should add up to by {share:.1%} of {whole:.3f} in the mean"
         text += ": read them as rough" if share > _ROUGH else ""
         steps, counts = np.unique(self.steps, return_counts=True)
         text += f"; {steps[counts.argmax()]} steps were enough for most"
-        text += f", {steps[-1]} were the most that was tried" if len(steps) > 1 else ""
+        text += f", {steps[-1]} were the most that was tried" if steps[-1] > steps[counts.argmax()] else ""
         return f"{text}, and {self.rough:,} of {len(self.steps):,} patients stayed rough." if self.rough else f"{text}."
 
 

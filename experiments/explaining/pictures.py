@@ -92,9 +92,7 @@ def attributions_png(rows: Sequence[tuple[str, float, float]]) -> bytes:
     axes.axvline(0, color=GREY, linewidth=1)
     axes.locator_params(axis="x", nbins=6)
     _plain(axes, "x")
-    axes.set_xlabel(
-        "mean attribution (bar) and its mean size (line): left lowers, right raises the prediction", **_SMALL
-    )
+    axes.set_xlabel("mean attribution (bar) and its mean size (line); right raises the prediction", **_SMALL)
     return _png(figure)
 
 
