@@ -77,7 +77,7 @@ def link_names(graph: CodeGraph, kind: str) -> dict[int, tuple[str, ...]]:
     for head, tail, relation in graph.edges:
         if head != tail:
             facts[min(head, tail), max(head, tail)].append((head, graph.relations[relation], tail))
-    names = {}
+    names: dict[int, tuple[str, ...]] = {}
     for number, pair in enumerate(graph.linked):
         head, _, tail = facts[pair][0]  # a second fact of the same two nodes is the same gate
         names[number] = (graph.nodes[head], " and ".join(each[1] for each in facts[pair]), graph.nodes[tail])
