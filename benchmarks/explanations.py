@@ -99,43 +99,47 @@ def main() -> None:
 
 
 def _markdown(rows: Sequence[str], seconds: float) -> str:
-    lines = [
-        f"# Explanations on planted cohorts, {date.today().isoformat()}, 2 CPU cores",
-        "",
-        f"`python benchmarks/explanations.py`, {seconds:.0f} s of CPU; one cohort and one seed each, all figures of",
-        "held-out patients, 95% intervals over patients.",
-        "",
-        "| recipe | what | wanted | found | as wanted |",
-        "|---|---|---|---|---|",
-        *rows,
-    ]
-    return "\n".join(lines) + "\n"
+    head = f"# Explanations on planted cohorts, {date.today().isoformat()}, 2 CPU cores\n\n"
+    head += (
+        f"`python benchmarks/explanations.py`, {seconds:.0f} s of CPU; one cohort and one seed each, all figures of\n"
+    )
+    head += "held-out patients, 95% intervals over patients.\n\n| recipe | what | wanted | found | as wanted |\n"
+    return "\n".join([f"{head}|---|---|---|---|---|", *rows]) + "\n"
+
+
+class Trained(NamedTuple):
+    """A model of a case, and what it predicts of held-out patients from every set of modalities."""
+
+    fit: Fit
+    store: Store
+    rows: Any
+    sets: Sets
+    tested: Tested
 
 
 def explain(case: Case, folder: Path) -> Iterator[Line]:
     """Train on one recipe and say what its explanations find."""
+    fit, store, rows, sets, tested = trained(case, folder)
+    yield from valued(case.recipe, sets, tested, store)
+    for modality in fit.preparations:
+        yield from within(case.recipe, fit, store, modality, rows, tested)
+
+
+def trained(case: Case, folder: Path, seed: int = 0) -> Trained:
+    """Write a cohort, train on it, and predict who is held out."""
     settings = recipe_config(case.recipe, folder, patients=50).model_dump(mode="json")
     settings["data"] |= {"folder": str(folder / "data")}
-    settings["data"]["synthetic"] |= {"patients": case.patients}
+    settings["data"]["synthetic"] |= {"patients": case.patients, "seed": seed}
     settings["data"]["preprocess"] = {name: settings["data"]["preprocess"].get(name, {}) for name in case.encoders}
     settings["model"] |= {"encoders": dict(case.encoders)}
     settings["training"] |= dict(case.training)
     config = parse_config(settings)
-    store = open_store(config)
-    fit = train(
-        Architecture.from_dict(config.model.model_dump()),  # type: ignore[union-attr]
-        store,
-        config.training,
-        0,
-        preprocess=config.data.preprocess,  # type: ignore[union-attr]
-    )
+    store, architecture = open_store(config), Architecture.from_dict(config.model.model_dump())  # type: ignore[union-attr]
+    fit = train(architecture, store, config.training, seed, preprocess=config.data.preprocess)  # type: ignore[union-attr]
     rows = store.cohort.rows("held_out")
     predicted = coalition_predictions(fit.model, fit.preparations, store, rows)[..., 0]
     sets = Sets("early", tuple(fit.preparations), (predicted,), who_has(fit.preparations, store, rows))
-    tested = Tested.of(store.cohort.targets[rows], store.cohort.subject_ids[rows])
-    yield from valued(case.recipe, sets, tested, store)
-    for modality in fit.preparations:
-        yield from within(case.recipe, fit, store, modality, rows, tested)
+    return Trained(fit, store, rows, sets, Tested.of(store.cohort.targets[rows], store.cohort.subject_ids[rows]))
 
 
 def valued(recipe: str, sets: Sets, tested: Tested, store: Store) -> Iterator[Line]:

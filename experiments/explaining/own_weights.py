@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class OwnWeights:
     rows: list[Array] = field(default_factory=list)
 
     @torch.no_grad()
-    def add(self, model: FusionModel, inputs: Mapping[str, Any], rows: Sequence[int]) -> None:
+    def add(self, model: FusionModel, inputs: Mapping[str, Any], rows: Array) -> None:
         """Ask a batch for its weights; a fusion with one view has none."""
         if not self.possible:
             return
@@ -44,7 +44,7 @@ class OwnWeights:
         if self.possible:
             has = torch.stack([present(inputs[name].mask) for name in self.modalities], dim=1)
             self.parts.append(weights.masked_fill(~has, np.nan).cpu().numpy())
-            self.rows.append(np.asarray(rows))
+            self.rows.append(rows)
 
     def values(self) -> Array:
         """Return all weights in the order of the predictions. Shape: (N, M)."""
