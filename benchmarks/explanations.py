@@ -63,9 +63,9 @@ CASES = {
     "redundant": Case("redundant", THREE),
     "noise": Case("noise", THREE),
     "ancestor": Case("ancestor", {"codes": "bag", "graph": "ancestors"}),
-    "ancestor-gcn": Case("ancestor", {"graph": {"name": "gcn", "layers": 1}}, 1000, {"epochs": 6}),
+    "ancestor-gcn": Case("ancestor", {"graph": {"name": "gcn", "layers": 1}}),
 }
-LINKED = {"ancestors": 128, "edges": 24}
+LINKED = {"ancestors": 200, "edges": 100}
 """Held-out patients whose ancestors or edges are attributed; a whole graph is passed through for each and step."""
 
 
@@ -221,7 +221,8 @@ def planted_items(recipe: str, modality: str) -> Any:
         return telling_words().__contains__
     categories = {"ancestor": vocabulary.FAMILIES, "synergy": (vocabulary.DISEASE, vocabulary.DECOY)}
     chosen = categories.get(recipe, (vocabulary.DISEASE, vocabulary.DECOY, *vocabulary.FAMILIES))
-    return lambda name: name.startswith(tuple(f"{vocabulary.ICD}{each}" for each in chosen))
+    laboratory = ("LAB//creatinine",) if recipe == "redundant" else ()  # says nothing where it has no weight
+    return lambda name: name.startswith((*laboratory, *(f"{vocabulary.ICD}{each}" for each in chosen)))
 
 
 def planted_links(name: tuple[str, ...]) -> bool:
