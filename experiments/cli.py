@@ -176,12 +176,17 @@ def _model_verbs(verbs: Verbs) -> None:
     predict.add_argument("--labels", default=None, help="label file that gives the prediction times (and truths)")
     _runs(predict)
     predict.set_defaults(run="predict")
-    explain = verbs.add_parser("explain", help="which codes, words and image regions a model's predictions rest on")
+    explain = verbs.add_parser("explain", help="which codes, words, graph edges and image regions predictions rest on")
     explain.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
     explain.add_argument("folder", type=Path)
     explain.add_argument("-o", "--out", type=Path, required=True, help="folder of the page and its tables")
     explain.add_argument("--labels", default=None, help="label file that gives the prediction times")
-    explain.add_argument("--split", default=None, help="only patients of this split of the folder, e.g. held_out")
+    split = (
+        "only patients of this split of the folder, or 'all'; held_out unless given, where the folder says who that is"
+    )
+    explain.add_argument("--split", default=None, help=split)
+    weights = "parquet file for each prediction's fusion weights, with subject ids beside them as in predictions"
+    explain.add_argument("--weights", type=Path, default=None, help=weights)
     _runs(explain)
     explain.set_defaults(run="explain")
 

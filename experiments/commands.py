@@ -152,19 +152,21 @@ def predict(arguments: Namespace) -> int:
 
 
 def explain(arguments: Namespace) -> int:
-    """Say which codes, words and image regions a model's predictions for a folder rest on."""
+    """Say which codes, words, edges of the graph and image regions a model's predictions for a folder rest on."""
     from experiments.explaining.folder import explain_folder
 
-    page = explain_folder(
+    done = explain_folder(
         arguments.model,
         arguments.folder,
         arguments.out,
         labels=arguments.labels,
         split=arguments.split,
+        weights=arguments.weights,
         runs=arguments.runs or Path("runs"),
         progress=True,
     )
-    say(f"wrote {page}")
+    say(done.who)
+    say(f"wrote {done.page}" + (f" and {arguments.weights}" if arguments.weights else ""))
     return 0
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.graph.links import ancestor_gates
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.table import DatedNodes, Features, NodeTable, Pretraining
 from fusion.component import Choice, Float
@@ -23,7 +24,7 @@ class GraphAncestors(nn.Module):
     g_i = sum_j a_ij e_j over j in {i} and its ancestors, a_i = softmax_j(v . tanh(W [e_i; e_j])).
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (N,), how far each ancestor is heard below it, to explain.
 
     Reference:
         Choi et al., GRAM: Graph-based Attention Model for Healthcare Representation Learning, 2017 (without the
@@ -31,6 +32,7 @@ class GraphAncestors(nn.Module):
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "ancestors"
     lineage: Tensor
     real: Tensor
 
@@ -53,17 +55,17 @@ class GraphAncestors(nn.Module):
         self.fit = nn.Linear(attention, 1, bias=False)
         self.dated = DatedNodes(dim, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
         unique, place = inputs.nodes.unique(return_inverse=True)
-        found: Tokens = self.dated(functional.embedding(place, self.inform(unique)), inputs)
+        found: Tokens = self.dated(functional.embedding(place, self.inform(unique, gates)), inputs)
         return found
 
-    def inform(self, nodes: Tensor) -> Tensor:
+    def inform(self, nodes: Tensor, gates: Tensor | None = None) -> Tensor:
         """Mix nodes with their ancestors. Shape: (N,) int64 -> (N, D)."""
         line, place = self.lineage[nodes].unique(return_inverse=True)  # codes have most ancestors in common
         vectors = self.table(line)
         asked = functional.embedding(place[:, :1], self.own(vectors))
         scores = self.fit((asked + functional.embedding(place, self.other(vectors))).tanh()).squeeze(-1)
-        weights = masked_softmax(scores, self.real[nodes])
+        weights = masked_softmax(scores, self.real[nodes]) * ancestor_gates(gates, self.lineage[nodes])
         return torch.einsum("na,nad->nd", weights, functional.embedding(place, vectors))

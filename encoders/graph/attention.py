@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from torch import Tensor, nn
 
+from encoders.graph.links import Links
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import MessagePassing
 from encoders.graph.table import Features, NodeTable, Pretraining
@@ -19,7 +20,7 @@ class GraphAttention(nn.Module):
     """Graph attention over the ontology and its other relations, edges taken both ways.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (L,), one a pair of joined nodes, to explain.
 
     Raises:
         UsageError: dim is not divisible by heads.
@@ -30,6 +31,7 @@ class GraphAttention(nn.Module):
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "edges"
     edges: Tensor
 
     def __init__(
@@ -46,14 +48,23 @@ class GraphAttention(nn.Module):
         super().__init__()
         if dim % heads:
             raise UsageError(f"dim ({dim}) must be divisible by heads ({heads})")
+        self.joined = Links(preprocessor)
         self.register_buffer("edges", preprocessor.edge_index(), persistent=False)
         attentions: list[Any] = [_geometric().GATConv(dim, dim // heads, heads) for _ in range(layers)]
         table = NodeTable(preprocessor, dim, features, pretraining)
         self.passing = MessagePassing(table, dim, attentions, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
-        found: Tokens = self.passing(inputs, self.edges)
+        if gates is None:
+            found: Tokens = self.passing(inputs, self.edges)
+            return found
+        explain = importlib.import_module("torch_geometric.explain.algorithm.utils")
+        explain.set_masks(self.passing, self.joined(gates, *self.edges), self.edges, apply_sigmoid=False)
+        try:
+            found = self.passing(inputs, self.edges)
+        finally:
+            explain.clear_masks(self.passing)
         return found
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from encoders.graph.links import Links
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import MessagePassing
-from encoders.graph.sparse import FixedMatrix, normalised_adjacency
+from encoders.graph.sparse import normalised_adjacency
 from encoders.graph.table import Features, NodeTable, Pretraining
 from fusion.component import Float, Int
 from fusion.tokens import Tokens
@@ -23,7 +26,7 @@ class Convolution(nn.Module):
         self.lin, self.bias = nn.Linear(dim, dim, bias=False), nn.Parameter(torch.zeros(dim))
         nn.init.xavier_uniform_(self.lin.weight)
 
-    def forward(self, nodes: Tensor, adjacency: FixedMatrix) -> Tensor:
+    def forward(self, nodes: Tensor, adjacency: Callable[[Tensor], Tensor]) -> Tensor:
         """Convolve."""
         return adjacency(self.lin(nodes)) + self.bias
 
@@ -35,13 +38,14 @@ class GraphConvolution(nn.Module):
     gradient is the same product.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (L,), one a pair of joined nodes, to explain.
 
     Reference:
         Kipf, Welling, Semi-Supervised Classification with Graph Convolutional Networks, 2017 (with residuals).
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "edges"
 
     def __init__(
         self,
@@ -54,11 +58,13 @@ class GraphConvolution(nn.Module):
         pretraining: Pretraining = "none",
     ) -> None:
         super().__init__()
+        self.joined = Links(preprocessor)
         self.adjacency = normalised_adjacency(preprocessor.edge_index(), preprocessor.size)
         table = NodeTable(preprocessor, dim, features, pretraining)
         self.passing = MessagePassing(table, dim, [Convolution(dim) for _ in range(layers)], dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
-        found: Tokens = self.passing(inputs, self.adjacency)
+        whole = self.adjacency if gates is None else self.adjacency.scaled(partial(self.joined, gates))
+        found: Tokens = self.passing(inputs, whole)
         return found

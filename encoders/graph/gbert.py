@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.graph.links import ancestor_gates
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import EdgeAttention
 from encoders.graph.table import DatedNodes, Features, NodeTable, Pretraining
@@ -24,7 +25,7 @@ class GraphTwoStage(nn.Module):
     children of these are computed.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (N,), how far each ancestor is heard below it, to explain.
 
     Raises:
         UsageError: dim is not divisible by heads.
@@ -35,6 +36,7 @@ class GraphTwoStage(nn.Module):
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "ancestors"
     lineage: Tensor
     real: Tensor
     pairs: Tensor
@@ -58,19 +60,20 @@ class GraphTwoStage(nn.Module):
         self.table = NodeTable(preprocessor, dim, features, pretraining)
         self.attention, self.dated = EdgeAttention(dim, heads), DatedNodes(dim, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
         unique, place = inputs.nodes.unique(return_inverse=True)
-        found: Tokens = self.dated(functional.embedding(place, self.inform(unique)), inputs)
+        found: Tokens = self.dated(functional.embedding(place, self.inform(unique, gates)), inputs)
         return found
 
-    def inform(self, nodes: Tensor) -> Tensor:
+    def inform(self, nodes: Tensor, gates: Tensor | None = None) -> Tensor:
         """Run both stages for distinct nodes. Shape: (N,) int64 -> (N, D)."""
         line, real = self.lineage[nodes], self.real[nodes]
         above = line[real].unique()
         place, which = real.nonzero()[:, 0], self._number(above)
         informed = self._from_children(above, which)
-        return self.attention(informed, which[line[real]], place, which[nodes])
+        shut = None if gates is None else torch.as_tensor(ancestor_gates(gates, line))[real]
+        return self.attention(informed, which[line[real]], place, which[nodes], shut)
 
     def _from_children(self, above: Tensor, which: Tensor) -> Tensor:
         child, parent = self.pairs[:, which[self.pairs[1]] >= 0]

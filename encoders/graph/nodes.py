@@ -124,6 +124,11 @@ class CodeGraph:
         leaf[[parent for _, parent in self.parents]] = False
         return leaf
 
+    @cached_property
+    def linked(self) -> tuple[tuple[int, int], ...]:
+        """The pairs of different nodes that a fact joins, the lower number first, each once."""
+        return tuple(sorted({(min(head, tail), max(head, tail)) for head, tail, _ in self.edges if head != tail}))
+
     def edge_index(self) -> Tensor:
         """Return all edges both ways, whatever their relation, each once and none to itself. Shape: (2, E) int64."""
         ends = {(head, tail) for head, tail, _ in self.edges if head != tail}

@@ -46,7 +46,8 @@ class EdgeAttention(nn.Module):
     with an edge to itself keeps a part of itself.
 
     Shape:
-        values (S, D); source (E,) rows of values; place (E,) from 0 to P - 1; own (P,) each place's own row -> (P, D).
+        values (S, D); source (E,) rows of values; place (E,) from 0 to P - 1; own (P,) each place's own row;
+        gates (E,), how much each weight counts -> (P, D).
 
     Raises:
         UsageError: dim is not divisible by heads.
@@ -64,12 +65,15 @@ class EdgeAttention(nn.Module):
         for weight in (self.mix.weight, self.ask, self.answer):
             nn.init.xavier_uniform_(weight)
 
-    def forward(self, values: Tensor, source: Tensor, place: Tensor, own: Tensor) -> Tensor:
+    def forward(
+        self, values: Tensor, source: Tensor, place: Tensor, own: Tensor, gates: Tensor | None = None
+    ) -> Tensor:
         """Attend along the edges."""
         mixed = self.mix(values).unflatten(-1, self.ask.shape)  # (S, H, D / H)
         ask = (mixed * self.ask).sum(-1).index_select(0, own).index_select(0, place)
         scores = functional.leaky_relu(ask + (mixed * self.answer).sum(-1).index_select(0, source), 0.2)
         weights = softmax_at(scores, place, len(own)).unsqueeze(-1)
+        weights = weights if gates is None else weights * gates.reshape(-1, 1, 1)
         return sum_at(weights * mixed.index_select(0, source), place, len(own)).flatten(1) + self.bias
 
 

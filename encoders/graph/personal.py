@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.graph.links import Links
 from encoders.graph.neighbourhood import Neighbours, PatientGraphs, neighbours_of, patient_graphs
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import softmax_at, sum_at
@@ -24,7 +25,7 @@ class BiAttention(nn.Module):
     the visit's own nodes; the newest visit of a patient has age 0.
 
     Shape:
-        nodes (P, D), relations (R, D), PatientGraphs -> (P, D).
+        nodes (P, D), relations (R, D), PatientGraphs, gates of messages (E,) -> (P, D).
     """
 
     def __init__(self, dim: int, decay: float) -> None:
@@ -34,12 +35,13 @@ class BiAttention(nn.Module):
         self.alpha, self.beta = nn.Linear(dim, 1, bias=False), nn.Linear(dim, 1)
         self.relation, self.out = nn.Linear(dim, 1), nn.Linear(dim, dim)
 
-    def forward(self, nodes: Tensor, relations: Tensor, graphs: PatientGraphs) -> Tensor:
+    def forward(self, nodes: Tensor, relations: Tensor, graphs: PatientGraphs, gates: Tensor | None = None) -> Tensor:
         """Pass one round of messages."""
         weighted = self.weigh(nodes, graphs) * nodes
         spoken = self.relation(relations) * relations
         messages = weighted.index_select(0, graphs.sources) + functional.embedding(graphs.relations, spoken)
-        heard = sum_at(messages.relu(), graphs.targets, len(nodes))
+        heard = messages.relu() if gates is None else messages.relu() * gates.unsqueeze(1)
+        heard = sum_at(heard, graphs.targets, len(nodes))
         return self.out(heard + (1 + self.epsilon) * nodes).relu()
 
     def weigh(self, nodes: Tensor, graphs: PatientGraphs) -> Tensor:
@@ -60,7 +62,7 @@ class GraphPersonal(nn.Module):
     `neighbours` neighbours, what it is a kind of first.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, 1 + T, D).
+        GraphInputs (B, T) -> Tokens (B, 1 + T, D); gates (L,), one a pair of joined nodes, to explain.
 
     Reference:
         Jiang et al., GraphCare: Enhancing Healthcare Predictions with Personalized Knowledge Graphs, 2024 (alpha by
@@ -70,6 +72,7 @@ class GraphPersonal(nn.Module):
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "edges"
     near: Tensor
     near_relation: Tensor
     near_mask: Tensor
@@ -88,7 +91,7 @@ class GraphPersonal(nn.Module):
         pretraining: Pretraining = "none",
     ) -> None:
         super().__init__()
-        self.hops, self.relations = hops, len(preprocessor.relations)
+        self.hops, self.relations, self.joined = hops, len(preprocessor.relations), Links(preprocessor)
         nearest = neighbours_of(preprocessor, neighbours)
         for name, part in zip(("near", "near_relation", "near_mask"), nearest, strict=True):
             self.register_buffer(name, part, persistent=False)
@@ -97,13 +100,15 @@ class GraphPersonal(nn.Module):
         self.layers = nn.ModuleList(BiAttention(dim, decay) for _ in range(layers))
         self.drop, self.norm, self.dated = nn.Dropout(dropout), nn.LayerNorm(dim), DatedNodes(dim, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Build each patient's graph, pass messages in it, and read it off."""
         near = Neighbours(self.near, self.near_relation, self.near_mask)
         graphs = patient_graphs(inputs, near, self.relations, self.hops)
         nodes = self.table(graphs.nodes)
+        ends = graphs.nodes[graphs.sources], graphs.nodes[graphs.targets]
+        messages = None if gates is None else self.joined(gates, *ends)
         for layer in self.layers:
-            nodes = layer(self.drop(nodes), self.links, graphs)
+            nodes = layer(self.drop(nodes), self.links, graphs, messages)
         whole = self.norm(mean_at(nodes, graphs.owners, len(inputs.mask))).unsqueeze(1)
         own = nodes.new_zeros(*inputs.mask.shape, nodes.shape[1])
         own[inputs.mask] = nodes.index_select(0, graphs.direct)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from encoders.graph.links import Links
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import MessagePassing
 from encoders.graph.sparse import FixedMatrix
@@ -34,7 +35,9 @@ class RelationalConvolution(nn.Module):
         for basis in (self.own.weight, *self.bases):
             nn.init.xavier_uniform_(basis)
 
-    def forward(self, nodes: Tensor, near: FixedMatrix, back: FixedMatrix, counts: Sequence[int]) -> Tensor:
+    def forward(
+        self, nodes: Tensor, near: Callable[[Tensor], Tensor], back: FixedMatrix, counts: Sequence[int]
+    ) -> Tensor:
         """Convolve."""
         weights = torch.einsum("rb,bde->rde", self.shares, self.bases)
         means = near(nodes).split(list(counts))
@@ -49,14 +52,16 @@ class GraphRelational(nn.Module):
     a rare one has few weights to learn.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (L,), one a pair of joined nodes, to explain.
 
     Reference:
         Schlichtkrull et al., Modeling Relational Data with Graph Convolutional Networks, 2018 (basis decomposition;
         with residuals, layer normalisation and GELU instead of ReLU).
     """
 
+    hears: Tensor
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "edges"
 
     def __init__(
         self,
@@ -70,17 +75,22 @@ class GraphRelational(nn.Module):
         pretraining: Pretraining = "none",
     ) -> None:
         super().__init__()
+        self.joined = Links(preprocessor)
         (source, target), kind = preprocessor.typed_edges()
         directions, size = max(1, 2 * len(preprocessor.relations)), preprocessor.size
         pairs, place, count = (kind * size + target).unique(return_inverse=True, return_counts=True)
         each = torch.arange(len(pairs))
+        self.register_buffer("hears", pairs % size, persistent=False)
         self.near = FixedMatrix(place, source, 1 / count[place], (len(pairs), size))
-        self.back = FixedMatrix(pairs % size, each, torch.ones(len(pairs)), (size, len(pairs)))
+        self.back = FixedMatrix(self.hears, each, torch.ones(len(pairs)), (size, len(pairs)))
         self.counts = torch.bincount(pairs // size, minlength=directions).tolist()
         convolutions = [RelationalConvolution(dim, directions, bases) for _ in range(layers)]
         self.passing = MessagePassing(NodeTable(preprocessor, dim, features, pretraining), dim, convolutions, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
-        found: Tokens = self.passing(inputs, self.near, self.back, self.counts)
+        near: Callable[[Tensor], Tensor] = self.near
+        if gates is not None:
+            near = self.near.scaled(lambda pairs, sources: self.joined(gates, self.hears[pairs], sources))
+        found: Tokens = self.passing(inputs, near, self.back, self.counts)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +19,10 @@ class FixedMatrix(nn.Module):
     Shape:
         rows, columns (E,) int64, values (E,) float; forward: (N, D) -> (M, D).
     """
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
 
     def __init__(
         self, rows: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int], *, symmetric: bool = False
@@ -40,6 +45,19 @@ class FixedMatrix(nn.Module):
         parts = [getattr(self, prefix + name) for prefix in prefixes for name in ("starts", "columns", "values")]
         found: Tensor = _Product.apply(dense, *parts)
         return found
+
+    def scaled(self, scale: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Return the product with a matrix whose entries are scaled, with gradients for the scale as well.
+
+        Args:
+            scale: of the entries in these rows and columns. Shape: (E,), (E,) -> (E,).
+        """
+        height = len(self.starts) - 1
+        rows = torch.repeat_interleave(torch.arange(height, device=self.starts.device), self.starts.diff())
+        values = (self.values * scale(rows, self.columns)).unsqueeze(1)
+        return lambda dense: dense.new_zeros(height, dense.shape[1]).index_add(
+            0, rows, values * dense.index_select(0, self.columns)
+        )
 
 
 class _Product(torch.autograd.Function):

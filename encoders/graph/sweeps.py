@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from typing import Annotated, ClassVar
 
@@ -10,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from encoders.graph.links import Links
 from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.ontology import heights, without_circles
 from encoders.graph.passing import softmax_at, sum_at
@@ -52,8 +55,8 @@ class Sweep(nn.Module):
         self.own, self.other = nn.Linear(dim, attention), nn.Linear(dim, attention, bias=False)
         self.fit = nn.Linear(attention, 1, bias=False)
 
-    def forward(self, nodes: Tensor) -> Tensor:
-        """Sweep over all levels."""
+    def forward(self, nodes: Tensor, gate: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+        """Sweep over all levels; a gate says how much of giver (E,) and taker (E,) comes across."""
         levels = zip(
             self.takers.split(self.nodes_at), self.sources.split(self.edges_at), self.places.split(self.edges_at),
             strict=True,
@@ -62,7 +65,10 @@ class Sweep(nn.Module):
             given = nodes.index_select(0, sources)
             asked = self.own(nodes.index_select(0, takers)).index_select(0, places)
             scores = self.fit((asked + self.other(given)).tanh())
-            mixed = sum_at(softmax_at(scores, places, len(takers)) * given, places, len(takers))
+            weights = softmax_at(scores, places, len(takers))
+            if gate is not None:
+                weights = weights * gate(sources, takers[places]).unsqueeze(1)
+            mixed = sum_at(weights * given, places, len(takers))
             nodes = nodes.index_copy(0, takers, mixed)
         return nodes
 
@@ -74,7 +80,7 @@ class GraphSweeps(nn.Module):
     are left out, always the same ones.
 
     Shape:
-        GraphInputs (B, T) -> Tokens (B, T, D).
+        GraphInputs (B, T) -> Tokens (B, T, D); gates (L,), one a pair of joined nodes, to explain.
 
     Reference:
         Zhang et al., Hierarchical Attention Propagation for Healthcare Representation Learning (HAP), 2020 (with
@@ -83,6 +89,7 @@ class GraphSweeps(nn.Module):
     """
 
     preprocessor: ClassVar[type] = CodeGraph
+    explained_by: ClassVar[str] = "edges"
 
     def __init__(
         self,
@@ -95,14 +102,16 @@ class GraphSweeps(nn.Module):
         pretraining: Pretraining = "none",
     ) -> None:
         super().__init__()
+        self.joined = Links(preprocessor)
         up = without_circles(preprocessor.parents)
         down = [(parent, child) for child, parent in up]
         self.table = NodeTable(preprocessor, dim, features, pretraining)
         self.up, self.down = (Sweep(pairs, preprocessor.size, dim, attention) for pairs in (up, down))
         self.dated = DatedNodes(dim, dropout)
 
-    def forward(self, inputs: GraphInputs) -> Tokens:
+    def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
-        nodes = self.down(self.up(self.table.everything()))
+        gate = None if gates is None else partial(self.joined, gates)
+        nodes = self.down(self.up(self.table.everything(), gate), gate)
         found: Tokens = self.dated(functional.embedding(inputs.nodes, nodes), inputs)
         return found

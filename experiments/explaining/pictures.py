@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from experiments.figures import COLOURS, GREY, STYLE, as_png, grid
 from experiments.metrics import metric_name
@@ -76,19 +77,29 @@ def _line(axes: Any, x: Any, row: Removal, colour: str) -> None:
     axes.plot(x, row.values, "o-", color=colour, linewidth=1.6, markersize=4, label=row.strategy)
 
 
-def bars_png(titles: Mapping[str, Sequence[tuple[str, float]]], label: str) -> bytes:
-    """Draw values by name as bars, a panel a title, in the order given."""
-    longest = max(len(each) for each in titles.values())
-    figure = Figure(figsize=(4.2 * len(titles) + 0.4, 0.9 + 0.26 * longest), layout="constrained")
-    panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    for axes, (title, found) in zip(panels, titles.items(), strict=True):
-        values = [value for _, value in found][::-1]
-        colours = [COLOURS[1] if value > 0 else COLOURS[0] for value in values]
-        axes.barh(range(len(values)), values, color=colours, height=0.65)
-        axes.set_yticks(range(len(values)), [name for name, _ in found][::-1], **_SMALL)
-        axes.axvline(0, color=GREY, linewidth=1)
-        axes.set_title(title, **STYLE)
-        axes.locator_params(axis="x", nbins=4)
-        grid(axes, "x")
-    figure.supxlabel(label, **STYLE)
+def attributions_png(rows: Sequence[tuple[str, float, float]]) -> bytes:
+    """Draw mean attributions by name as bars in the order given, with the mean without signs as a line behind them."""
+    figure = Figure(figsize=(7.6, 1.2 + 0.26 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (_, mean, size) in enumerate(rows[::-1]):
+        axes.plot([-size, size], [place] * 2, color=GREY, linewidth=1.4, zorder=1)
+        axes.barh(place, mean, color=COLOURS[1] if mean > 0 else COLOURS[0], height=0.65, zorder=2)
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows][::-1], **_SMALL)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.axvline(0, color=GREY, linewidth=1)
+    axes.locator_params(axis="x", nbins=6)
+    grid(axes, "x")
+    axes.set_xlabel("mean attribution (bar) and its mean size (line); right raises the prediction", **_SMALL)
+    return as_png(figure)
+
+
+def saliency_png(regions: NDArray[Any]) -> bytes:
+    """Draw where images count, over all patients. Shape: (H, W)."""
+    figure = Figure(figsize=(4.6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    drawn = axes.imshow(regions / max(float(np.max(regions)), 1e-12), cmap="cividis", vmin=0, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    bar = figure.colorbar(drawn, ax=axes)
+    bar.set_label("mean size of attribution, the largest is 1", **_SMALL)
     return as_png(figure)

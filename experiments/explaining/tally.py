@@ -1,4 +1,4 @@
-"""Attributions of many patients put together by code, word or node; nothing of fewer than ten patients comes out."""
+"""Attributions of many patients put together by item or edge; nothing of fewer than ten patients comes out."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ LEAST = 10
 """Patients that an attribution must be of to be told."""
 
 
-class Attributed(NamedTuple):
-    """A code, word or node, how many patients have it, and by how much it moves their logits, in the mean."""
+Name = str | tuple[str, ...]
+"""What an item is called, in as many cells as a table has for it."""
 
-    name: str
+
+class Attributed(NamedTuple):
+    """A code, word, node or edge, how many patients have it, by how much it moves their logits in the mean.
+
+    `size` is the mean without signs; `share` the part of all such movement that is this item's.
+    """
+
+    name: Name
     patients: int
     mean: float
     size: float
+    share: float
 
 
 @dataclass
@@ -44,14 +52,21 @@ class Tally:
                 self.rows[item] += 1
                 self.people[item].add(subject)
 
-    def table(self, names: Mapping[int, str]) -> tuple[list[Attributed], int]:
-        """Return what has a name and enough patients, the largest means first, and how many others there are."""
+    def table(self, names: Mapping[int, Name]) -> tuple[list[Attributed], int]:
+        """Return what has a name and enough patients, the largest sizes first, and how many others there are."""
+        whole = sum(self.size.values()) or 1.0
         found = [
-            Attributed(names[item], len(people), self.total[item] / rows, self.size[item] / rows)
+            Attributed(
+                names[item],
+                len(people),
+                self.total[item] / rows,
+                self.size[item] / rows,
+                self.size[item] / whole,
+            )
             for item, people in self.people.items()
             if item in names and len(people) >= LEAST and (rows := self.rows[item])
         ]
-        return sorted(found, key=lambda each: (-abs(each.mean), each.name)), len(self.people) - len(found)
+        return sorted(found, key=lambda each: (-each.size, each.name)), len(self.people) - len(found)
 
 
 @dataclass
@@ -74,7 +89,7 @@ class Saliency:
         return None if self.total is None or len(self.people) < LEAST else self.total / self.images
 
 
-def names_of(preprocessor: Any) -> dict[int, str]:
+def names_of(preprocessor: Any) -> dict[int, Name]:
     """Return what the numbers of items stand for; rare words and unknown codes have no name of their own."""
     if hasattr(preprocessor, "codes"):
         return dict(enumerate(preprocessor.codes, start=1))

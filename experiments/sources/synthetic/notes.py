@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
+_WORD = re.compile(r"[a-z]+")
 _SHOWS = (
     (
         "Breathing comfortably on room air.",
@@ -52,6 +54,13 @@ _RADIOLOGY = (
     "Chest radiograph, one view. Heart size at the upper limit. Bones unremarkable.",
     "Compared with the previous examination no relevant change of the bony thorax.",
 )
+
+
+def telling_words() -> frozenset[str]:
+    """Return the words that only notes with, or only notes without, the cause have."""
+    without, with_cause = ({word for line in lines for word in _WORD.findall(line.lower())} for lines in _SHOWS)
+    said = {word for line in (*_FILLER, *_PLAN, *_RADIOLOGY) for word in _WORD.findall(line.lower())}
+    return frozenset((without ^ with_cause) - said)
 
 
 def clinical_note(cause: int, opening: str, rng: np.random.Generator, clutter: float = 1.0) -> str:
