@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
+    except OSError as error:  # a folder that may not be written, a full disk, a name that is too long
+        where = f": {error.filename}" if error.filename and "images" not in Path(str(error.filename)).parts else ""
+        print(f"ehrfusion: {error.strerror or type(error).__name__}{where}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         print("ehrfusion: interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         return 130

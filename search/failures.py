@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fusion.component import masked
+
 OUT_OF_MEMORY = "out of memory"
 # What allocators say that raise a plain RuntimeError: torch on the CPU, cuBLAS and cuDNN, the CUDA driver.
 _FULL = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
@@ -15,7 +17,7 @@ def failure_text(error: BaseException) -> str:
     """Say in one line why something failed."""
     if is_out_of_memory(error):
         return OUT_OF_MEMORY
-    lines = str(error).strip().splitlines()
+    lines = masked(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 

@@ -192,7 +192,7 @@ class Store:
                 return
             except UnreadableImage as error:
                 if self.config.bad_images == "error":
-                    raise
+                    raise self.dataset.placed(error) from None
                 unreadable.add(error.path)
                 record = replace(record, images=tuple(each for each in record.images if each.path != error.path))
 

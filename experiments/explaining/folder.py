@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from experiments.bundle import Predictor, collate_records
 from experiments.comparison import to_csv
-from experiments.data.folder import Dataset, open_dataset
+from experiments.data.folder import SPLIT_FILE, Dataset, open_dataset
 from experiments.data.reader import iterate_records
 from experiments.device import move
 from experiments.explaining.attribution import Unattributable, attribute
@@ -67,10 +67,9 @@ def explain_folder(
 
 def _of_split(dataset: Dataset, table: pl.DataFrame, split: str) -> pl.DataFrame:
     """Keep the patients of a split."""
-    path = dataset.folder / "metadata" / "subject_splits.parquet"
-    if not path.is_file():
+    path, splits = dataset.folder / SPLIT_FILE, dataset.splits
+    if splits is None:
         raise UsageError(f"{path} is missing, so nobody knows who is in '{split}'; leave --split out")
-    splits = pl.read_parquet(path).select(pl.col("subject_id").cast(pl.Int64), "split")
     known = splits["split"].unique().to_list()
     if split not in known:
         raise unknown("split", split, known, str(path))
