@@ -276,5 +276,5 @@ def _classes(task: Task, values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _write(table: pl.DataFrame, out: Path) -> None:
-    with whole_file(out) as temporary:
+    with whole_file(out, private=True) as temporary:
         table.write_parquet(temporary)

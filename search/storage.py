@@ -132,8 +132,8 @@ def storage_failed(url: str, error: BaseException) -> str:
     original = getattr(cause, "orig", None) or cause or error
     why = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
     return (
-        f"study storage {without_password(url)} failed: {masked(why)}; what was recorded is not lost: see to it, and the same "
-        "command goes on where it was"
+        f"study storage {without_password(url)} failed: {masked(why)}; what was recorded is not lost: see to it, and "
+        "the same command goes on where it was"
     )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 import yaml
 from hypothesis import strategies as st
 from toy_registry import write_bundle
@@ -36,6 +37,10 @@ EXPERIMENT: dict[str, Any] = {
 }
 CPU_SECONDS = 60
 Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+
+YAML_TRAPS = [b"!!python/object/apply:os.system ['false']", b"&a [*a]", b"[" * 3000, b"\t", b"\x00", b": :", b"%"]
+YAML_TRAPS += [b"seed: 2020-13-45", b"\xff"]
 
 
 def base(folder: Path) -> Path:
@@ -74,8 +79,9 @@ def _write(table: pl.DataFrame, path: Path) -> None:
 
 @contextlib.contextmanager
 def place(whole: Path) -> Iterator[Path]:
-    """Work in a copy of the base, made of links."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Work in a copy of the base, made of links, where the tracker does not answer."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # a configuration without one would make a database
         where = Path(folder) / "work"
         shutil.copytree(whole, where, copy_function=os.link)
         with contextlib.chdir(where):
@@ -91,18 +97,6 @@ def spoil_config(draw: Draw) -> list[str]:
         text = text[:at] + new + text[at + draw(st.integers(0, 3)) :]
     Path("small.yaml").write_bytes(text)
     return ["train", "small.yaml"]
-
-
-YAML_TRAPS = [
-    b"!!python/object/apply:os.system ['false']",
-    b"&a [*a]",
-    b"[" * 3000,
-    b"\t",
-    b"\x00",
-    b": :",
-    b"%",
-    b"2020-13-45",
-]
 
 
 def spoil_table(draw: Draw) -> list[str]:

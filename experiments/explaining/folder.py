@@ -56,11 +56,11 @@ def explain_folder(
     table = rows_to_predict(dataset, labels, predictor.task)
     table = table if split is None else _of_split(dataset, table, split)
     found = _explained(predictor, dataset, table, progress)
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
     contents = {f"{name}.csv": to_csv(each.heads, each.rows) for name, each in tables_of(found).items()}
     contents["explanation.html"] = explained_html(predictor, found, len(table))
     for name, content in contents.items():
-        with whole_file(out / name) as temporary:
+        with whole_file(out / name, private=True) as temporary:
             temporary.write_text(content, encoding="utf-8")
     return out / "explanation.html"
 
