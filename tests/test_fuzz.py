@@ -58,5 +58,5 @@ def test_a_crash_would_be_seen(whole: Path, monkeypatch: pytest.MonkeyPatch) -> 
         path = Path("data") / "data" / "00000.parquet"
         path.unlink()
         path.write_bytes(b"PAR1PAR1")
-        with pytest.raises(Exception, match="(?i)parquet"):
+        with pytest.raises(Exception, match=r"(?i)parquet"):
             outcome(["predict", "bundle", "data", "-o", "out.parquet"])

@@ -1,4 +1,4 @@
-"""Paths and addresses in input: nothing leads out of its folder, no password is shown, files of patients are private."""
+"""Paths and addresses in input: nothing leads out of its folder, no password is shown."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_converted_data_are_for_their_owner(tmp_path: Path) -> None:
 
 
 def test_a_damaged_description_of_a_dataset(folder: Path) -> None:
-    described: list[Any] = [
+    described = [
         "[]",
         "{",
         '{"additional_value_modality_columns": "image_path"}',

@@ -114,9 +114,7 @@ def test_prepared_tensors(folder: Path, bomb: bytes, mark: Path, tmp_path: Path,
     store, plan = open_at(folder, tmp_path / "cache"), PLANS[0]
     store.prepare([plan])
     (store.folder(plan) / name).write_bytes(bomb)
-    with pytest.raises(
-        UsageError, match="these prepared tensors are damaged .*; remove the folder, and it is made again"
-    ):
+    with pytest.raises(UsageError, match=r"these prepared tensors are damaged .*; remove the folder, and it is"):
         store.source(plan)
     assert not mark.exists()
 
@@ -173,8 +171,8 @@ def test_parquet_with_an_extension_type_that_holds_a_pickle(bomb: bytes, mark: P
         assert read_table(tmp_path / "a.parquet", {"code": TEXT})["code"].to_list() == ["A"]
     except UsageError as error:
         assert "a.parquet" in str(error)  # noqa: PT017 - either is right
+    pl.DataFrame({"code": [bomb]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(UsageError, match="column 'code' must be string; got Binary"):
-        pl.DataFrame({"code": [bomb]}).write_parquet(tmp_path / "b.parquet")
         read_table(tmp_path / "b.parquet", {"code": TEXT})
     assert not mark.exists()
 

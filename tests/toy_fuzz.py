@@ -43,19 +43,19 @@ YAML_TRAPS = [b"!!python/object/apply:os.system ['false']", b"&a [*a]", b"[" * 3
 YAML_TRAPS += [b"seed: 2020-13-45", b"\xff"]
 
 
-def base(folder: Path) -> Path:
+def base(folder: Path, patients: int = 60) -> Path:
     """Write what is spoiled later: a data folder whose ids, notes and image names are easy to find again, a bundle."""
     from experiments.sources.synthetic import write_synthetic
 
-    write_synthetic(folder / "data", patients=60, seed=3, recipe="mixed", image_missing=0.8)
+    write_synthetic(folder / "data", patients=patients, seed=3, recipe="mixed", image_missing=0.8)
     for path in (folder / "data").rglob("*.parquet"):
         table = pl.read_parquet(path)
         if "subject_id" in table.columns:
             table = table.with_columns(pl.col("subject_id") + SECRET_ID)
         if "text_value" in table.columns:
-            table = table.with_columns(
-                pl.col("text_value") + f" {SECRET_WORD}", image_path=_named(pl.col("image_path"))
-            )
+            letters = pl.col("subject_id").cast(pl.String).str.replace_many(list("0123456789"), list("abcdefghij"))
+            notes = pl.concat_str("text_value", pl.lit(f" {SECRET_WORD}"), letters)  # a word that one patient has
+            table = table.with_columns(text_value=notes, image_path=_named(pl.col("image_path")))
         _write(table, path)
     for path in (folder / "data" / "images").rglob("*.png"):
         path.rename(path.with_name(f"{SECRET_NAME}{path.name}"))
