@@ -132,7 +132,7 @@ class SpaceConfig(Strict):
 
 
 class _Common(Strict):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     seed: int = 0
     runs: Path = Path("runs")
     data: DataConfig

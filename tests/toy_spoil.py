@@ -78,7 +78,7 @@ def spoiled_table(draw: Draw, path: Path) -> pl.DataFrame | bytes:
 def _values(draw: Draw, table: pl.DataFrame, name: str) -> pl.DataFrame:
     kind = table.schema[name]
     if isinstance(kind, pl.Datetime):
-        odd = [None, datetime(1, 1, 1), datetime(9999, 12, 31), datetime(1970, 1, 1)]
+        odd = [None, datetime(1, 1, 1), datetime(9999, 12, 31), datetime(1970, 1, 1), 2**62, -(2**62)]
     elif kind == pl.String:
         odd = [None, *TEXTS]
     elif kind.is_float():
@@ -91,7 +91,11 @@ def _values(draw: Draw, table: pl.DataFrame, name: str) -> pl.DataFrame:
         odd = [None]
     value, every = draw(st.sampled_from(odd)), draw(st.booleans())
     where = pl.lit(value=True) if every else pl.int_range(pl.len()) == draw(st.integers(0, max(0, table.height - 1)))
-    return table.with_columns(pl.when(where).then(pl.lit(value, kind)).otherwise(pl.col(name)).alias(name))
+    return table.with_columns(pl.when(where).then(_literal(value, kind)).otherwise(pl.col(name)).alias(name))
+
+
+def _literal(value: Any, kind: pl.DataType) -> pl.Expr:
+    return pl.lit(value).cast(kind) if isinstance(value, int) and not isinstance(value, bool) else pl.lit(value, kind)
 
 
 def _kind(draw: Draw, table: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from encoders.images.pixels import read_pixels
 from encoders.records import CodeEvents, UnreadableImage
 from experiments.data.cohort import read_labels
-from experiments.data.folder import SPLIT_FILE, SPLITS, Dataset, open_dataset
+from experiments.data.folder import OUTSIDE, SPLIT_FILE, SPLITS, Dataset, is_inside, open_dataset
 from experiments.data.reader import iterate_records, read_events
 from experiments.data.suspicions import late_events, loose_graph, telling_features
 from fusion.component import UsageError
@@ -161,12 +161,14 @@ def _images(dataset: Dataset, frame: pl.DataFrame, name: str) -> Iterator[Proble
         yield Problem("error", name, "the image column that metadata/dataset.json declares is missing", None, column)
         return
     for row, path in frame.with_row_index().filter(pl.col(column).is_not_null()).select("index", column).iter_rows():
+        place = dataset.folder / path
+        if not is_inside(dataset.folder, place):
+            yield Problem("error", name, OUTSIDE, row, column)
+            continue
         try:
-            read_pixels(dataset.image(path), 8, 1)
+            read_pixels(place, 8, 1)
         except UnreadableImage as error:
             yield Problem("error", name, str(error), row, column)
-        except UsageError as error:
-            yield Problem("error", name, str(error).rpartition(f"{column}: ")[2], row, column)
 
 
 def _splits(dataset: Dataset) -> Iterator[Problem]:

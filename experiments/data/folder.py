@@ -17,6 +17,7 @@ from experiments.data.tables import INTEGER, TEXT, TEXTS, check_filled, read_tab
 from fusion.component import UsageError, unknown
 
 SPLITS = ("train", "tuning", "held_out")
+OUTSIDE = "leads out of the data folder, by '..', a root or a link"
 SPLIT_FILE = "metadata/subject_splits.parquet"
 
 
@@ -113,7 +114,7 @@ class Dataset:
         """
         path = self.folder / name
         if not is_inside(self.folder, path):
-            raise UsageError(f"{self.place_of(path)}: leads out of the data folder, by '..', a root or a link")
+            raise UsageError(f"{self.place_of(path)}: {OUTSIDE}")
         return path
 
     def place_of(self, image: Path) -> str:
@@ -149,7 +150,7 @@ class Dataset:
         """
         for name in (f"labels/{labels}.parquet", f"labels/{labels}", labels):
             path = self.folder / name
-            if os.path.lexists(path):
+            if os.path.exists(path):  # noqa: PTH110 - False for a name that no file can have
                 if not is_inside(self.folder, path) or path.samefile(self.folder):
                     raise UsageError(
                         f"{self.folder}: label '{labels}' leads out of the data folder; give a name in labels"

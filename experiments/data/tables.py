@@ -22,10 +22,9 @@ INTEGER = Kind("int64", lambda kind: kind.is_integer())
 TIME = Kind("a timestamp", lambda kind: isinstance(kind, pl.Datetime))
 TEXT = Kind("string", lambda kind: isinstance(kind, pl.String | pl.Categorical | pl.Enum))
 NUMBER = Kind("float32", lambda kind: kind.is_numeric())
-TEXTS = Kind(
-    "a list of strings", lambda kind: isinstance(kind, pl.List) and isinstance(kind.inner, pl.String | pl.Null)
-)
+TEXTS = Kind("a list of strings", lambda kind: getattr(kind, "inner", None) in (pl.String, pl.Null))
 SITE = Kind("string or int64", lambda kind: TEXT.fits(kind) or INTEGER.fits(kind))
+_YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # from 1 to 9999, which is what Python can show
 _UNREADABLE = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
 
 
@@ -86,11 +85,15 @@ def _usual(path: Path, column: pl.Series) -> pl.Series:
     """Return a column in the type that everything after reading counts on."""
     if column.dtype == pl.Null:
         return column
-    wanted = (
-        pl.Int64() if column.dtype.is_integer() else pl.Datetime("us") if column.dtype.is_temporal() else pl.String()
-    )
+    wanted: pl.DataType = pl.String()
+    if column.dtype.is_integer():
+        wanted = pl.Int64()
+    elif column.dtype.is_temporal():
+        wanted = pl.Datetime("us")
     found = column.cast(wanted, strict=False)
     lost = found.is_null() & column.is_not_null()
+    if column.dtype.is_temporal():
+        lost |= ~found.to_physical().is_between(*_YEARS)
     if lost.any():
         raise UsageError(f"{path}: row {int(lost.arg_true()[0])}: {column.name} is out of the range of {wanted}")
     return found

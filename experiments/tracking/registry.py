@@ -56,8 +56,8 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: it is empty or has characters that mean something in `models:/NAME@ALIAS`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name):
-        raise UsageError(f"a model's name has letters, digits, '.', '_' and '-'; got '{name}'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name):
+        raise UsageError(f"a model's name has letters, digits, '.', '_' and '-', at most 100; got '{name[:120]}'")
     return name
 
 
