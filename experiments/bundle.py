@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from encoders.records import CodeEvents, Note, Record, UnreadableImage
+from encoders.records import CodeEvents, Image, Note, Record, UnreadableImage
 from encoders.weights import without_pretrained
 from experiments.card import model_card
 from experiments.data.folder import is_inside, read_json
@@ -137,7 +139,8 @@ def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:
     description = read_json(folder / MODEL)
     try:
         found = _rebuilt(folder, description, torch.device(device))
-        found.predict_records([Record(), _made_up()])  # what is described wrongly may show only when it is used
+        with tempfile.TemporaryDirectory() as images:  # what is described wrongly may show only when it is used
+            found.predict_records([Record(), _made_up(Path(images) / "a.png")])
     except UsageError:
         raise
     except Exception as error:  # a checksum says who wrote a file, not that it makes sense
@@ -173,9 +176,11 @@ def _check_contract(folder: Path, contract: Mapping[str, Any]) -> None:
         raise UsageError(f"{folder / MODEL}: contract.bad_images must be error or missing")
 
 
-def _made_up() -> Record:
+def _made_up(image: Path) -> Record:
+    """Return a patient who has something of everything."""
+    Pillow.new("L", (8, 8)).save(image)
     codes = CodeEvents(("AGE", "LAB//a"), np.zeros(2, np.float32), np.array([50, np.nan], np.float32))
-    return Record(codes, (Note("a cough", 1.0, "admission"),))
+    return Record(codes, (Note("a cough", 1.0, "admission"),), (Image(image, 1.0, "PA"),))
 
 
 def bundle_folder(model: str | Path) -> Path:

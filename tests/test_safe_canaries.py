@@ -26,7 +26,7 @@ STUDY: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 64},
     "space": {"encoders": {"codes": "bag", "notes": "bag", "images": "conv"}, "fusion": ["late", "early"], "dim": 8},
     "search": {"trials": 2, "workers": 1},
-    "compare": {"seeds": 1, "resamples": 50},
+    "compare": {"seeds": 1, "resamples": 100},
 }
 
 

@@ -22,6 +22,7 @@ from experiments.data.folder import open_dataset
 from experiments.data.reader import iterate_records
 from experiments.predict import predict_folder
 from experiments.services import storage_check
+from experiments.sources.folder import new_folder, write_table
 from experiments.tracking import registry
 from experiments.tracking.runs import connect
 from experiments.whole import whole_file, whole_folder
@@ -53,9 +54,7 @@ def test_an_image_outside_the_folder_is_not_read(folder: Path, how: str) -> None
     shard = folder / "data" / "00000.parquet"
     table = pl.read_parquet(shard)
     name = away(how, outside, folder)
-    table.with_columns(
-        pl.when(pl.col("image_path").is_not_null()).then(pl.lit(name)).alias("image_path")
-    ).write_parquet(shard)
+    write_table(table.with_columns(image_path=pl.when(pl.col("image_path").is_not_null()).then(pl.lit(name))), shard)
     row = int(table["image_path"].is_not_null().arg_true()[0])
     dataset = open_dataset(folder)
     subjects, times = table["subject_id"].unique().to_numpy(), np.datetime64("2200-01-01", "us")
@@ -177,8 +176,6 @@ def test_files_with_patients_are_for_their_owner(folder: Path, tmp_path: Path) -
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
 def test_converted_data_are_for_their_owner(tmp_path: Path) -> None:
-    from experiments.sources.folder import new_folder
-
     with new_folder(tmp_path / "out") as made:
         (made / "data" / "a.parquet").write_bytes(b"")
     assert [mode(tmp_path / each) for each in ("out", "out/data", "out/data/a.parquet")] == [0o700, 0o700, 0o600]

@@ -19,7 +19,7 @@ import torch
 from toy_registry import write_bundle
 from toy_store import PLANS, folder, open_at  # noqa: F401 - a fixture
 
-from encoders.images import read_pixels
+from encoders.images.pixels import read_pixels
 from encoders.images.torchvision import _create
 from encoders.records import UnreadableImage
 from experiments.bundle import MANIFEST, WEIGHTS, _sha256, load_bundle

@@ -138,7 +138,7 @@ class Dataset:
         path = self.folder / "cohort.json"
         found = read_json(path).get("labels", {}) if path.is_file() else {}
         steps = found.values() if isinstance(found, dict) else [None]
-        if not all(isinstance(each, list) and all({"step", "n"} <= set(step) for step in each) for each in steps):
+        if not all(isinstance(each, list) and all(map(_is_step, each)) for each in steps):
             raise UsageError(f"{path}: 'labels' must give each label a list of steps with 'step' and 'n'")
         return found
 
@@ -192,6 +192,10 @@ def open_dataset(folder: Path) -> Dataset:
     if not dataset.shards:
         raise UsageError(f"{folder} is no MEDS folder: no parquet file under {folder / 'data'}")
     return dataset
+
+
+def _is_step(step: Any) -> bool:
+    return isinstance(step, dict) and isinstance(step.get("step"), str) and isinstance(step.get("n"), int)
 
 
 def read_json(path: Path) -> dict[str, Any]:
