@@ -197,9 +197,7 @@ def test_a_missing_library_is_one_line_and_no_missing_image(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UsageError) as raised:
         ImagePixels.fit([Record(images=(Image(path, 1.0, "front"),))], Knowledge())
-    assert str(raised.value) == (
-        f"{path}: reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'"
-    )
+    assert str(raised.value) == ("reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'")
     assert not isinstance(raised.value, UnreadableImage), "it would pass for a damaged file, and be left out"
 
 
