@@ -157,7 +157,7 @@ def test_any_flipped_bytes_are_read_or_refused(tmp_path: Path, seed: int) -> Non
         assert read_pixels(path, 2, 1).shape == (1, 2, 2)
     except UsageError as error:
         message = str(error)
-    assert not message or str(path) in message
+    assert path.name not in message
     assert "\n" not in message
     assert "SECRET" not in message
 
