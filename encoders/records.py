@@ -14,11 +14,18 @@ from fusion.component import UsageError
 
 
 class UnreadableImage(UsageError):
-    """An image file that is missing, damaged or too large to be one; `path` names it."""
+    """An image file that is missing, damaged or too large to be one.
 
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"unreadable image {path}: {why}")
-        self.path = path
+    Its text says the row of the data that names the file, where that is known, and not its `path`: people name image
+    files after patients.
+    """
+
+    def __init__(self, path: Path, why: str, place: str = "") -> None:
+        super().__init__(f"{place + ': ' if place else ''}unreadable image: {why}")
+        self.path, self.why, self.place = path, why, place
+
+    def __reduce__(self) -> tuple[type[UnreadableImage], tuple[Path, str, str]]:
+        return UnreadableImage, (self.path, self.why, self.place)
 
 
 class CodeEvents(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from encoders.records import Record, UnreadableImage
+from encoders.records import CodeEvents, Image, Note, Record, UnreadableImage
 from encoders.weights import without_pretrained
 from experiments.card import model_card
+from experiments.data.folder import is_inside, read_json
 from experiments.whole import whole_folder
 from fusion.component import Architecture, UsageError
 from fusion.model import FusionModel
@@ -129,17 +132,29 @@ def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:
     """Verify a bundle's checksums and rebuild its model; nothing is downloaded and nothing is unpickled.
 
     Raises:
-        UsageError: the folder is no bundle, a file differs from the manifest, or the format is another.
+        UsageError: the folder is no bundle, a file differs from the manifest, the format is another, or what is
+            described cannot be built or asked.
     """
     verify(folder)
-    description = json.loads((folder / MODEL).read_text(encoding="utf-8"))
-    architecture, task = (
-        Architecture.from_dict(description["architecture"]),
-        Task.from_dict(description["task"]),
-    )
-    preprocessors = _preprocessors(architecture, description["preprocessors"], folder)
+    description = read_json(folder / MODEL)
+    try:
+        found = _rebuilt(folder, description, torch.device(device))
+        with tempfile.TemporaryDirectory() as images:  # what is described wrongly may show only when it is used
+            found.predict_records([Record(), _made_up(Path(images) / "a.png")])
+    except UsageError:
+        raise
+    except Exception as error:  # a checksum says who wrote a file, not that it makes sense
+        raise UsageError(f"{folder / MODEL}: does not describe a model that works ({type(error).__name__})") from None
+    return found
+
+
+def _rebuilt(folder: Path, description: Mapping[str, Any], device: torch.device) -> Predictor:
     from experiments.feeding import build_model
 
+    architecture, task = Architecture.from_dict(description["architecture"]), Task.from_dict(description["task"])
+    preprocessors = _preprocessors(architecture, description["preprocessors"], folder)
+    contract, metrics = dict(description["contract"]), dict(description["metrics"])
+    _check_contract(folder, contract)
     with without_pretrained():
         model = build_model(architecture, preprocessors, task.outputs)
     try:
@@ -147,9 +162,25 @@ def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{folder / WEIGHTS}: does not fit the model this version builds ({reason})") from None
-    where = torch.device(device)
-    contract, metrics = description["contract"], description["metrics"]
-    return Predictor(model.eval().to(where), architecture, task, preprocessors, contract, metrics, where)
+    return Predictor(model.eval().to(device), architecture, task, preprocessors, contract, metrics, device)
+
+
+def _check_contract(folder: Path, contract: Mapping[str, Any]) -> None:
+    """Check what predicting reads of a contract."""
+    numbers = {name: contract.get(name) for name in ("window_days", "threshold")}
+    for name, value in numbers.items():
+        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if value is not None and not right:
+            raise UsageError(f"{folder / MODEL}: contract.{name} must be a number or null; got {value!r}")
+    if contract.get("bad_images", "error") not in ("error", "missing"):
+        raise UsageError(f"{folder / MODEL}: contract.bad_images must be error or missing")
+
+
+def _made_up(image: Path) -> Record:
+    """Return a patient who has something of everything."""
+    Pillow.new("L", (8, 8)).save(image)
+    codes = CodeEvents(("AGE", "LAB//a"), np.zeros(2, np.float32), np.array([50, np.nan], np.float32))
+    return Record(codes, (Note("a cough", 1.0, "admission"),), (Image(image, 1.0, "PA"),))
 
 
 def bundle_folder(model: str | Path) -> Path:
@@ -175,7 +206,7 @@ def verify(folder: Path) -> None:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version, sums = int(manifest["format"]), dict(manifest["sha256"])
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, OverflowError, RecursionError):
         raise UsageError(f"{path}: not a readable manifest") from None
     if version != FORMAT:
         raise UsageError(f"{folder}: bundle format {version}; this version reads format {FORMAT}")
@@ -184,6 +215,8 @@ def verify(folder: Path) -> None:
             raise UsageError(f"{path}: names no checksum of {name}")
         if not (folder / name).is_file():
             raise UsageError(f"{folder / name}: missing from the bundle")
+        if not is_inside(folder, folder / name):
+            raise UsageError(f"{folder / name}: a link that leads out of the bundle")
         if _sha256(folder / name) != sums[name]:
             raise UsageError(f"{folder / name}: differs from the bundle's manifest (sha256); do not trust this bundle")
 

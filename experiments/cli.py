@@ -31,9 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
+    except OSError as error:  # a folder that may not be written, a full disk, a name that is too long
+        print(f"ehrfusion: {_refused(error)}", file=sys.stderr)  # noqa: T201
+        return 2
     except KeyboardInterrupt:
         print("ehrfusion: interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
         return 130
+
+
+def _refused(error: OSError) -> str:
+    """Say what the system refused, and of which file; not of an image, which may be named after a patient."""
+    path = Path(str(error.filename or ""))
+    known = path.suffix in (".parquet", ".json", ".yaml", ".yml", ".csv", ".npz", ".safetensors", ".db", ".html")
+    where = f": {path}" if error.filename and (known or not path.is_file()) else ""
+    return f"{error.strerror or type(error).__name__}{where}"
 
 
 class _Parser(argparse.ArgumentParser):

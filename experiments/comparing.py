@@ -192,7 +192,7 @@ def run_job(settings: Mapping[str, Any]) -> list[str | JobFailure]:
             if isinstance(found, NotFinite):
                 failures[seed] = JobFailure(f"NotFinite: {found}")
                 continue
-            with whole_file(paths[seed]) as temporary:
+            with whole_file(paths[seed], private=True) as temporary:
                 np.savez(temporary, **found)
     return [failures.get(seed, str(path)) for seed, path in paths.items()]
 

@@ -49,7 +49,7 @@ def write_comparison(
         contents |= {f"{name}.csv": to_csv(*each.spread()).encode() for name, each in part.tables.items()}
         contents |= {f"{name}.png": each.png for name, each in part.pictures.items()}
     for name, content in (contents | {"predictions.npz": _predictions(held_out)}).items():
-        with whole_file(folder / name) as temporary:
+        with whole_file(folder / name, private=name == "predictions.npz") as temporary:
             temporary.write_bytes(content)
     if config.tracking.enabled:
         _log(config, comparison, [folder / name for name in contents])

@@ -14,10 +14,11 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from experiments.compare_config import CompareConfig
 from experiments.search_config import SearchConfig
 from experiments.strict import Strict
-from fusion.component import Architecture, UsageError, unknown
+from fusion.component import Architecture, UsageError, masked, unknown
 from fusion.task import Kind
 
 LEAST_DIM = 4
+_MOST_VALUES = 100_000
 
 
 class SyntheticConfig(Strict):
@@ -131,7 +132,7 @@ class SpaceConfig(Strict):
 
 
 class _Common(Strict):
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     seed: int = 0
     runs: Path = Path("runs")
     data: DataConfig
@@ -198,10 +199,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         UsageError: the file is missing, is not YAML, or has a wrong key or type; the message has its path.
     """
     text, where = _read(source)
-    try:
-        data = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not readable as YAML: {' '.join(str(error).split())}") from None
+    data = _parsed(text, where)
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a mapping at the top; got {type(data).__name__}")
     for override in overrides:
@@ -227,7 +225,10 @@ def config_names() -> list[str]:
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
-        return path.read_text(encoding="utf-8"), str(path)
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except ValueError:
+            raise UsageError(f"{path}: not readable as YAML: it is no UTF-8 text") from None
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and path.stem in config_names():
         return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(encoding="utf-8"), path.stem
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
@@ -244,7 +245,37 @@ def _override(data: dict[str, Any], text: str) -> None:
         data = data.setdefault(name, {})
         if not isinstance(data, dict):
             raise UsageError(f"override '{path}': '{name}' holds a value, not a mapping")
-    data[last] = yaml.load(value, _Loader)
+    data[last] = _parsed(value, f"override '{path}'")
+
+
+def _parsed(text: str, where: str) -> Any:
+    """Read YAML that is as large as it looks.
+
+    Raises:
+        UsageError: it is no YAML, holds itself, or repeats a part so often that it would fill the memory.
+    """
+    try:
+        data = yaml.load(text, _Loader)
+        size = _size(data, {})
+    except yaml.YAMLError as error:
+        raise UsageError(f"{where}: not readable as YAML: {' '.join(str(error).split())[:300]}") from None
+    except ValueError as error:  # of a date or number that is none
+        raise UsageError(f"{where}: not readable as YAML: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{where}: not readable as YAML: nested too deeply, or a part holds itself") from None
+    if size > _MOST_VALUES:
+        raise UsageError(f"{where}: holds {size:,} values where aliases are written out, at most {_MOST_VALUES:,} may")
+    return data
+
+
+def _size(data: Any, known: dict[int, int]) -> int:
+    """Count the values of a tree; what is aliased counts each time."""
+    if not isinstance(data, dict | list):
+        return 1
+    if id(data) not in known:
+        parts = [*data.keys(), *data.values()] if isinstance(data, dict) else data
+        known[id(data)] = 1 + sum(_size(each, known) for each in parts)
+    return known[id(data)]
 
 
 def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
@@ -259,7 +290,7 @@ def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = masked(repr(value))  # before it is cut
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -141,7 +141,7 @@ def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, posit
         end += length
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with whole_file(path) as temporary, temporary.open("wb") as file, raw.open("rb") as body:
+    with whole_file(path, private=True) as temporary, temporary.open("wb") as file, raw.open("rb") as body:
         file.write(len(text).to_bytes(8, "little") + text)
         file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
         shutil.copyfileobj(body, file, 1 << 20)

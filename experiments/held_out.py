@@ -46,7 +46,7 @@ class HeldOut:
         for folds in self.files[strategy]:
             found.append([])
             for path in folds:
-                with np.load(path) as file:
+                with np.load(path, allow_pickle=False) as file:
                     if name not in file:
                         return None
                     found[-1].append(file[name])
@@ -106,6 +106,6 @@ def _pooled(tested: HeldOut, store: Store, files: Sequence[Path]) -> Array:
     """Put the predictions of folds where their rows are. Shape: (N,) or (N, K)."""
     whole = np.empty((len(tested.rows), store.task.outputs), np.float32)
     for fold, path in enumerate(files):
-        with np.load(path) as file:
+        with np.load(path, allow_pickle=False) as file:
             whole[tested.fold == fold] = file["predictions"]
     return squeeze_outputs(store.task, whole)

@@ -15,11 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from encoders.records import Record
+from encoders.records import Record, UnreadableImage
 from experiments.bundle import Predictor, bundle_folder, load_bundle
-from experiments.data.cohort import read_labels
+from experiments.data.cohort import KEYS, read_labels
 from experiments.data.folder import Dataset, open_dataset
 from experiments.data.reader import iterate_records
+from experiments.data.tables import INTEGER, TIME, check_filled, read_table, table_schema
 from experiments.device import pick_device
 from experiments.progress import progress_bar
 from experiments.whole import whole_file
@@ -179,23 +180,27 @@ def _predict(
             for _, record in chunk:
                 watch.see(record)
                 advance()
-            found[rows] = predictor.predict_records((record for _, record in chunk), batch_size, on_unreadable)
+            people = (record for _, record in chunk)
+            try:
+                found[rows] = predictor.predict_records(people, batch_size, on_unreadable)
+            except UnreadableImage as error:
+                raise dataset.placed(error) from None
     return found
 
 
 def _last_times(dataset: Dataset) -> pl.DataFrame:
     """Return each subject's last event time, sorted by subject."""
     parts = [
-        pl.scan_parquet(shard)
+        read_table(shard, {"subject_id": INTEGER, "time": TIME}, only=True)
+        .drop_nulls("subject_id")
         .group_by("subject_id")
-        .agg(pl.col("time").cast(pl.Datetime("us")).max().alias("prediction_time"))
-        .collect()
+        .agg(pl.col("time").max().alias("prediction_time"))
         for shard in dataset.shards
     ]
     table = pl.concat(parts).group_by("subject_id").agg(pl.col("prediction_time").max()).sort("subject_id")
     latest = pl.col("prediction_time").max()
     epoch = pl.lit(0).cast(pl.Datetime("us"))
-    return table.select(pl.col("subject_id").cast(pl.Int64), pl.coalesce(pl.col("prediction_time"), latest, epoch))
+    return table.select("subject_id", pl.coalesce(pl.col("prediction_time"), latest, epoch))
 
 
 def _labelled(dataset: Dataset, labels: str, task: Task) -> pl.DataFrame:
@@ -217,22 +222,19 @@ def _place(path: Path) -> str:
 
 
 def _truth(path: Path, task: Task, suffix: str) -> pl.DataFrame:
-    times = pl.col("prediction_time").cast(pl.Datetime("us"))
-    subjects = pl.col("subject_id").cast(pl.Int64)
     if _only_times(path):
-        return pl.read_parquet(path).select(subjects, times).sort("subject_id", "prediction_time")
+        when = read_table(path, KEYS, only=True)
+        check_filled(path, when, list(KEYS))
+        return when.select(*KEYS).sort(*KEYS)
     table, column = read_labels(path)
     if column not in TRUTHS[task.kind]:
         raise UsageError(f"{path}: the model is {task.kind}, but the labels are {column}")
-    return table.select(subjects, times, pl.col(column).alias(column + suffix))
+    return table.select(*KEYS, pl.col(column).alias(column + suffix))
 
 
 def _only_times(path: Path) -> bool:
     """Tell whether a label file says when to predict and not what is true."""
-    try:
-        columns = set(pl.read_parquet_schema(path))
-    except (OSError, pl.exceptions.PolarsError):
-        return False  # reading it will say what is wrong
+    columns = set(table_schema(path))
     return {"subject_id", "prediction_time"} <= columns and not any(
         name in columns for names in TRUTHS.values() for name in names
     )
@@ -274,5 +276,5 @@ def _classes(task: Task, values: NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _write(table: pl.DataFrame, out: Path) -> None:
-    with whole_file(out) as temporary:
+    with whole_file(out, private=True) as temporary:
         table.write_parquet(temporary)

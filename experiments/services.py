@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from experiments.tracking.address import redacted, sqlite_path
+from experiments.tracking.address import sqlite_path
+from fusion.component import masked
 
 SECONDS = 5.0
 IMPORT_SECONDS = 10.0
@@ -28,14 +29,14 @@ def tracking_check(uri: str) -> Check:
     """Check that the tracker answers."""
     path = sqlite_path(uri)
     if path is not None and not path.exists():
-        return Check("tracking", "ok", f"{redacted(uri)} is not there yet; the first study makes it")
+        return Check("tracking", "ok", f"{masked(uri)} is not there yet; the first study makes it")
 
     def ask() -> str:
         from experiments.tracking.runs import probe
 
         return probe(uri)
 
-    return _answer("tracking", redacted(uri), ask, SECONDS + 10.0)  # importing mlflow takes seconds of its own
+    return _answer("tracking", masked(uri), ask, SECONDS + 10.0)  # importing mlflow takes seconds of its own
 
 
 def storage_check(url: str) -> Check:
@@ -45,7 +46,7 @@ def storage_check(url: str) -> Check:
         if not path.exists():
             return Check("study storage", "ok", f"{url} is not there yet; the first search makes it")
         return _answer("study storage", url, lambda: _sqlite(path), SECONDS)
-    return _answer("study storage", redacted(url), lambda: _database(url), SECONDS)
+    return _answer("study storage", masked(url), lambda: _database(url), SECONDS)
 
 
 def studies_check(runs: Path) -> Check:
@@ -95,7 +96,7 @@ def _answer(name: str, shown: str, ask: Callable[[], str], seconds: float) -> Ch
         except _Doubtful as doubt:
             found.append(Check(name, "warn", f"{shown}: {doubt}"))
         except Exception as error:  # each client library raises its own kinds
-            text = redacted(" ".join(str(error).split()))[:200] or type(error).__name__
+            text = masked(" ".join(str(error).split()))[:200] or type(error).__name__
             found.append(Check(name, "fail", f"{shown}: {text}"))
 
     thread = threading.Thread(target=run, daemon=True)

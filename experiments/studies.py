@@ -19,10 +19,10 @@ from experiments.costs import check_objectives, higher_is_better
 from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.metrics import METRICS
-from experiments.tracking.address import redacted
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
+from fusion.component import masked
 from search.objectives import candidates, picked
 from search.samplers import check_sampler
 from search.settings import ends
@@ -196,7 +196,7 @@ def public_settings(config: Config) -> dict[str, Any]:
     if isinstance(config, StudyConfig) and config.search.storage is not None:
         settings["search"]["storage"] = without_password(config.search.storage)
     if config.tracking.uri is not None:
-        settings["tracking"]["uri"] = redacted(config.tracking.uri)
+        settings["tracking"]["uri"] = masked(config.tracking.uri)
     return settings
 
 

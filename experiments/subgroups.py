@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from encoders.preprocessor import Preparation
 from experiments.data.reader import AGE, BIRTH
 from experiments.data.store import Store
+from experiments.data.tables import INTEGER, NUMBER, SITE, TEXT, TIME, read_table, table_schema
 
 Rows = NDArray[np.int64]
 Groups = Mapping[str, NDArray[np.bool_]]
@@ -129,11 +130,12 @@ def _known(store: Store, rows: Rows, wanted: pl.Expr, *more: str) -> pl.DataFram
     columns: list[Any] = ["subject_id", "time", "code", *more]
     frames = []
     for path in store.dataset.shards:
-        schema = pl.read_parquet_schema(path)
-        if any(each not in schema for each in more):
+        if any(each not in table_schema(path) for each in more):
             continue
-        value = pl.col("numeric_value") if "numeric_value" in schema else pl.lit(None)
-        frames.append(pl.scan_parquet(path).filter(wanted).select(*columns, value.cast(pl.Float64)))
+        needed = {"subject_id": INTEGER, "time": TIME, "code": TEXT, **dict.fromkeys(more, SITE)}
+        table = read_table(path, needed, {"numeric_value": NUMBER}, only=True)
+        value = pl.col("numeric_value") if "numeric_value" in table.columns else pl.lit(None)
+        frames.append(table.filter(wanted).select(*columns, value.cast(pl.Float64)))
     cohort = store.cohort
     asked = pl.DataFrame(
         {
@@ -142,7 +144,6 @@ def _known(store: Store, rows: Rows, wanted: pl.Expr, *more: str) -> pl.DataFram
             "until": cohort.prediction_times[rows],
         }
     )
-    events = pl.concat(frames).with_columns(pl.col("subject_id").cast(pl.Int64), pl.col("time").cast(pl.Datetime("us")))
-    known = asked.join(events.collect(), on="subject_id", how="inner", maintain_order="left_right")
+    known = asked.join(pl.concat(frames), on="subject_id", how="inner", maintain_order="left_right")
     known = known.filter(pl.col("time").is_null() | (pl.col("time") <= pl.col("until")))
     return known.sort("place", "time", nulls_last=False, maintain_order=True)

@@ -17,12 +17,19 @@ from uuid import uuid4
 import psutil
 from filelock import FileLock
 
+_OWNER, _OWNER_FOLDER = 0o600, 0o700  # may read and write; may enter too
+
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes its place when all went well and vanishes otherwise."""
+def whole_file(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes its place when all went well and vanishes otherwise.
+
+    Only its owner may read what is `private`, at no time anybody else.
+    """
     temporary = _beside(path)
     try:
+        if private:
+            temporary.touch(mode=_OWNER)
         yield temporary
         temporary.replace(path)
     finally:
@@ -36,10 +43,17 @@ def one_at_a_time(path: Path) -> FileLock:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that takes its place when all went well and vanishes otherwise."""
+def whole_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path` that takes its place when all went well and vanishes otherwise.
+
+    Only its owner may read what is `private`, at no time anybody else.
+    """
     with scratch(path) as temporary:
+        if not private:
+            temporary.chmod(0o777 & ~_umask())
         yield temporary
+        if private:
+            make_private(temporary)
         old = _beside(path)
         if path.exists():
             path.replace(old)  # a folder that holds something cannot be replaced, so it steps aside first
@@ -49,13 +63,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path` that vanishes in the end."""
+    """Yield an empty folder beside `path` that vanishes in the end; only its owner may look into it."""
     temporary = _beside(path)
-    temporary.mkdir()
+    temporary.mkdir(mode=_OWNER_FOLDER)
     try:
         yield temporary
     finally:
         _remove(temporary)
+
+
+def make_private(folder: Path) -> None:
+    """Let only the owner read a folder and all that is in it."""
+    for each in (folder, *folder.rglob("*")):
+        if not each.is_symlink():
+            each.chmod(_OWNER_FOLDER if each.is_dir() else _OWNER)
+
+
+def _umask() -> int:
+    """Return what new files may not be; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _beside(path: Path) -> Path:

@@ -5,13 +5,35 @@ from __future__ import annotations
 import difflib
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 
 class UsageError(ValueError):
-    """A mistake in what the user gave: its text is one line that names what was wanted, what came and where."""
+    """A mistake in what the user gave: its text is one line that names what was wanted, what came and where.
+
+    A password in an address that is quoted is masked.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(masked(text))
+
+
+_PASSWORD = re.compile(
+    r"(?<=://)([^\s/@:'\"]*):[^\s'\"]*@|([?&;](?:password|passwd|pwd|token|secret)=)[^\s&;'\"]*", re.IGNORECASE
+)
+
+
+def masked(text: str) -> str:
+    """Return a text in which no address shows its password.
+
+    Examples:
+        >>> masked("postgresql://me:secret@host/db does not answer")
+        'postgresql://me:***@host/db does not answer'
+    """
+    return _PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from fusion.component import masked
+
 OUT_OF_MEMORY = "out of memory"
 # What allocators say that raise a plain RuntimeError: torch on the CPU, cuBLAS and cuDNN, the CUDA driver.
 _FULL = ("can't allocate memory", "not enough memory", "_STATUS_ALLOC_FAILED", "CUDA error: out of memory")
+
+
+_QUOTING = ("polars", "pyarrow", "pandas", "pydicom")
 
 
 class Poisoned(RuntimeError):
@@ -12,11 +17,18 @@ class Poisoned(RuntimeError):
 
 
 def failure_text(error: BaseException) -> str:
-    """Say in one line why something failed."""
+    """Say in one line why something failed; the text of an error that may quote a patient's data is not passed on."""
     if is_out_of_memory(error):
         return OUT_OF_MEMORY
-    lines = str(error).strip().splitlines()
+    if quotes_data(error):
+        return type(error).__name__
+    lines = masked(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def quotes_data(error: BaseException) -> bool:
+    """Tell whether an error is of a kind whose text names the value that was not liked, which may be a patient's."""
+    return isinstance(error, KeyError | UnicodeError) or type(error).__module__.partition(".")[0] in _QUOTING
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -126,4 +126,6 @@ def _tpe(seed: int, startup_trials: int, group: bool) -> BaseSampler:
 def _cmaes(seed: int, startup_trials: int) -> BaseSampler:
     if importlib.util.find_spec("cmaes") is None:
         raise UsageError("search.sampler 'cmaes' needs a package: pip install 'ehrfusion[cmaes]'")
-    return optuna.samplers.CmaEsSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
+    from search.cmaes import SafeCmaEsSampler
+
+    return SafeCmaEsSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import event, exc
 from sqlalchemy.engine import make_url
 
-from fusion.component import UsageError
+from fusion.component import UsageError, masked
 from search.identity import lives_here
 from search.outage import make_repeated, wait_for_server
 
@@ -119,7 +119,7 @@ def open_storage(
         return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
     except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"study storage {without_password(url)} does not answer: {why}") from None
+        raise UsageError(f"study storage {without_password(url)} does not answer: {masked(why)}") from None
 
 
 STORAGE_ERRORS = (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -132,8 +132,8 @@ def storage_failed(url: str, error: BaseException) -> str:
     original = getattr(cause, "orig", None) or cause or error
     why = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
     return (
-        f"study storage {without_password(url)} failed: {why}; what was recorded is not lost: see to it, and the same "
-        "command goes on where it was"
+        f"study storage {without_password(url)} failed: {masked(why)}; what was recorded is not lost: see to it, and "
+        "the same command goes on where it was"
     )
 
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from fusion.component import UsageError
 from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
-from search.failures import Poisoned, failure_text, is_poisoned
+from search.failures import Poisoned, failure_text, is_poisoned, quotes_data
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
 from search.same_study import check_same
 from search.samplers import make_sampler
@@ -267,6 +267,8 @@ def _conclude(
         handle.note(failure=failure_text(error))
         if is_poisoned(error):
             hand_back_crashed(study, study._storage.get_trial(trial._trial_id))
+        if quotes_data(error):  # Optuna writes it into the worker's log
+            raise TrialFailed(failure_text(error)).with_traceback(error.__traceback__) from None
         raise
 
 

@@ -165,10 +165,10 @@ def test_findings_fall_into_two_kinds_or_neither() -> None:
 
 def test_unreadable_and_missing_images_are_named(source: Path, tmp_path: Path) -> None:
     (source / "images" / "b.png").write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"unreadable image .*b\.png \(metadata\.csv, row 2\): no intact PNG or JPEG"):
+    with pytest.raises(UsageError, match=r"metadata\.csv: row 2: filename: unreadable image: no intact PNG or JPEG"):
         convert_covid_cxr(source, tmp_path / "out")
     (source / "images" / "b.png").unlink()
-    with pytest.raises(UsageError, match=r"b\.png is missing; metadata\.csv names it in row 2"):
+    with pytest.raises(UsageError, match=r"metadata\.csv: row 2: filename: no such file in images"):
         convert_covid_cxr(source, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
@@ -176,7 +176,7 @@ def test_unreadable_and_missing_images_are_named(source: Path, tmp_path: Path) -
 def test_truncated_image_is_unreadable(source: Path, tmp_path: Path) -> None:
     path = source / "images" / "d.jpg"
     path.write_bytes(path.read_bytes()[:-150])
-    with pytest.raises(UsageError, match=r"unreadable image .*d\.jpg"):
+    with pytest.raises(UsageError, match=r"row \d+: filename: unreadable image: "):
         convert_covid_cxr(source, tmp_path / "out")
 
 

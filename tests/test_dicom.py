@@ -139,7 +139,7 @@ def test_damage_is_one_line_that_names_the_file(tmp_path: Path, damage: str) -> 
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
     with pytest.raises(UnreadableImage) as raised:
         ImagePixels(0.5, 0.25, 8).encode(Record(images=(Image(path, 1.0, "front"),)))
-    assert str(raised.value).startswith(f"unreadable image {path}: ")
+    assert str(raised.value).startswith("unreadable image: ")
     assert "\n" not in str(raised.value)
     assert "SECRET" not in str(raised.value)
     assert raised.value.path == path
@@ -157,7 +157,7 @@ def test_any_flipped_bytes_are_read_or_refused(tmp_path: Path, seed: int) -> Non
         assert read_pixels(path, 2, 1).shape == (1, 2, 2)
     except UsageError as error:
         message = str(error)
-    assert not message or str(path) in message
+    assert path.name not in message
     assert "\n" not in message
     assert "SECRET" not in message
 
@@ -175,7 +175,7 @@ def test_headers_that_promise_too_much(tmp_path: Path, header: dict[str, Any], w
     path = write(tmp_path / "x.dcm", STEPS, **header)
     with pytest.raises(UnreadableImage) as raised:
         read_pixels(path, 2, 1)
-    assert str(raised.value).startswith(f"unreadable image {path}: {why}")
+    assert str(raised.value).startswith(f"unreadable image: {why}")
 
 
 def test_a_deflated_file_is_not_inflated(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_deflated_file_is_not_inflated(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_limit_of_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnreadableImage, match=r"unreadable image .*gone.dcm: no such file"):
+    with pytest.raises(UnreadableImage, match=r"^unreadable image: no such file$"):
         read_pixels(tmp_path / "gone.dcm", 8, 1)
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 3)
     with pytest.raises(UnreadableImage, match="4 pixels exceed the limit of 3; is it a decompression bomb"):
@@ -197,9 +197,7 @@ def test_a_missing_library_is_one_line_and_no_missing_image(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UsageError) as raised:
         ImagePixels.fit([Record(images=(Image(path, 1.0, "front"),))], Knowledge())
-    assert str(raised.value) == (
-        f"{path}: reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'"
-    )
+    assert str(raised.value) == ("reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'")
     assert not isinstance(raised.value, UnreadableImage), "it would pass for a damaged file, and be left out"
 
 

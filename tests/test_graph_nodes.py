@@ -278,4 +278,4 @@ def test_molecules_of_another_type_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as raised:
         dataset.knowledge()
     path = tmp_path / "metadata" / "codes.parquet"
-    assert str(raised.value) == f"{path}: column 'smiles' must be String; got Int64"
+    assert str(raised.value) == f"{path}: column 'smiles' must be string; got Int64"

@@ -66,14 +66,14 @@ def test_damaged_image_names_its_file(tmp_path: Path, damage: str) -> None:
     pixels = ImagePixels(0.5, 0.25, 8)
     with pytest.raises(UnreadableImage) as raised:
         pixels.encode(Record(images=(Image(path, 1.0, "front"),)))
-    assert str(raised.value).startswith(f"unreadable image {path}: ")
+    assert str(raised.value).startswith("unreadable image: ")
     assert "\n" not in str(raised.value)
     assert raised.value.path == path
     assert isinstance(raised.value, UsageError)
 
 
 def test_missing_image_and_bomb_are_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnreadableImage, match=r"unreadable image .*gone.png: no such file"):
+    with pytest.raises(UnreadableImage, match=r"^unreadable image: no such file$"):
         read_pixels(tmp_path / "gone.png", 8, 1)
     path = save(tmp_path / "big.png", np.zeros((20, 20)))
     monkeypatch.setattr(Pillow, "MAX_IMAGE_PIXELS", 300)

@@ -19,9 +19,9 @@ from toy_tracking import (  # noqa: F401 - fixtures
     trial,
 )
 
-from experiments.tracking.address import redacted, resolve_uri, sqlite_path
+from experiments.tracking.address import resolve_uri, sqlite_path
 from experiments.tracking.runs import Connection, connect, flatten, log_comparison
-from fusion.component import UsageError
+from fusion.component import UsageError, masked
 
 
 def test_a_trial_mlflow_refuses_does_not_hold_up_the_others(connection: Connection) -> None:
@@ -114,7 +114,7 @@ def test_where_the_tracker_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert resolve_uri("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
     assert sqlite_path("sqlite:////a/b.db") == Path("/a/b.db")
     assert sqlite_path("http://host:5000") is None
-    assert redacted("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+    assert masked("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
 
 
 def test_artifacts_stand_beside_the_database(connection: Connection, runs: Path) -> None:

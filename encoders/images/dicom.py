@@ -37,7 +37,7 @@ def read_dicom(path: Path) -> Pillow.Image:
         UnreadableImage: the file is damaged, has no picture, or is absurdly large.
         UsageError: pydicom, or what decompresses this file, is not installed.
     """
-    _installed(path)
+    _check_installed()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom quotes the values it finds odd, and these are a patient's
@@ -48,13 +48,11 @@ def read_dicom(path: Path) -> Pillow.Image:
         raise UnreadableImage(path, f"damaged or unsupported DICOM ({type(error).__name__})") from None
 
 
-def _installed(path: Path) -> None:
+def _check_installed() -> None:
     try:
         import pydicom  # noqa: F401
     except ImportError:
-        raise UsageError(
-            f"{path}: reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'"
-        ) from None
+        raise UsageError("reading DICOM needs pydicom; install it with: pip install 'ehrfusion[dicom]'") from None
 
 
 def _picture(path: Path) -> Pillow.Image:
@@ -93,7 +91,7 @@ def _header(path: Path) -> Any:
     if limit is not None and pixels > limit:
         raise UnreadableImage(path, f"{pixels} pixels exceed the limit of {limit}; is it a decompression bomb?")
     if syntax.is_compressed and not get_decoder(syntax).is_available:
-        raise UsageError(f"{path}: no decoder of {syntax.name} is installed; try: pip install 'pylibjpeg[all]'")
+        raise UsageError(f"no decoder of {syntax.name} is installed; try: pip install 'pylibjpeg[all]'")
     return header
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
+from PIL import UnidentifiedImageError
 
 from encoders.images.dicom import is_dicom, read_dicom
 from encoders.records import UnreadableImage
@@ -59,7 +60,16 @@ def open_image(path: Path, mode: str) -> Pillow.Image:
         Pillow.DecompressionBombError,
         Pillow.DecompressionBombWarning,
     ) as error:
-        raise UnreadableImage(path, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+        raise UnreadableImage(path, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    """Say what is wrong with an image without the name of its file, which Pillow may quote."""
+    if isinstance(error, Pillow.DecompressionBombError | Pillow.DecompressionBombWarning):
+        return str(error).splitlines()[0]
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "of a kind that is not known" if isinstance(error, UnidentifiedImageError) else "damaged"
 
 
 def _eight_bits(image: Pillow.Image) -> Pillow.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pickle import UnpicklingError  # what torch raises where a file holds more than weights
 from typing import Annotated, Any, ClassVar
 
 from torch import nn
@@ -11,7 +12,7 @@ from encoders.images.backbone import IMAGENET_MEAN, IMAGENET_SPREAD, Backbone, s
 from encoders.images.instances import Instances
 from encoders.images.pixels import ImageInputs, ImagePixels
 from encoders.images.stages import trained_stages
-from encoders.weights import fetch_pretrained
+from encoders.weights import fetch_pretrained, weights_only
 from fusion.component import Choice, Float, UsageError, unknown
 from fusion.tokens import Tokens
 
@@ -88,8 +89,9 @@ def _create(model: str, pretrained: bool) -> Any:
     if model not in (known := models.list_models(module=models)):
         raise unknown("torchvision model", model, known, "images.torchvision")
     try:
-        network = models.get_model(model, weights="DEFAULT" if pretrained and fetch_pretrained() else None)
-    except (OSError, RuntimeError, ValueError) as error:
+        with weights_only():
+            network = models.get_model(model, weights="DEFAULT" if pretrained and fetch_pretrained() else None)
+    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(
             f"images.torchvision: cannot load the weights of '{model}': {why}; use pretrained: false"

@@ -15,6 +15,7 @@ from encoders.limits import at_least
 from encoders.notes.words import NoteInputs
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
+from encoders.weights import weights_only
 from fusion.component import UsageError
 
 _LEAST = 3  # two marks and a word
@@ -151,7 +152,8 @@ def load_pretrained(kind: str, model: str, **settings: Any) -> Any:
     import transformers
 
     try:
-        return getattr(transformers, kind).from_pretrained(model, trust_remote_code=False, **settings)
+        with weights_only():
+            return getattr(transformers, kind).from_pretrained(model, trust_remote_code=False, **settings)
     except (OSError, ValueError, KeyError, ImportError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(

@@ -23,6 +23,7 @@ from experiments.data.cohort import Cohort
 from experiments.data.folder import Dataset
 from experiments.data.reader import BIRTH, NOTE, iterate_records
 from experiments.data.store import Store
+from experiments.data.tables import INTEGER, NUMBER, TEXT, TIME, read_table
 from fusion.component import Spec
 
 MOST_ROWS = 20_000  # training rows from which single features are read; more would say nothing new
@@ -167,15 +168,16 @@ def some(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
 
 
 def _events(path: Path) -> pl.LazyFrame:
-    table = pl.scan_parquet(path)
-    names = table.collect_schema().names()
-    moment = pl.col(_TIME).cast(pl.Datetime("us")).cast(pl.Int64)
-    columns = [pl.col("subject_id"), moment.alias(_TIME), pl.col("code").cast(pl.String)]
+    more = {"numeric_value": NUMBER, "available_time": TIME}
+    frame = read_table(path, {"subject_id": INTEGER, _TIME: TIME, "code": TEXT}, more, only=True)
+    table, names = frame.lazy(), frame.columns
+    moment = pl.col(_TIME).cast(pl.Int64)
+    columns = [pl.col("subject_id"), moment.alias(_TIME), pl.col("code")]
     value = pl.col("numeric_value").cast(pl.Float32) if "numeric_value" in names else pl.lit(None, pl.Float32)
-    columns += [value.alias("value"), pl.col("code").cast(pl.String).str.starts_with(NOTE).alias("note")]
+    columns += [value.alias("value"), pl.col("code").str.starts_with(NOTE).alias("note")]
     if "available_time" in names:
         columns.append(pl.col("available_time").cast(pl.Datetime("us")).cast(pl.Int64).alias("available"))
-    return table.filter(pl.col(_TIME).is_not_null() & (pl.col("code").cast(pl.String) != BIRTH)).select(columns)
+    return table.filter(pl.col(_TIME).is_not_null() & (pl.col("code") != BIRTH)).select(columns)
 
 
 def _read(evidence: Evidence) -> Seen:

@@ -8,26 +8,25 @@ import polars as pl
 
 from experiments.audit.finding import Finding, Outcome, Skipped
 from experiments.config import DataConfig
-from experiments.data.folder import Dataset
-
-_SPLITS = "metadata/subject_splits.parquet"
+from experiments.data.folder import SPLIT_FILE, Dataset
+from experiments.data.tables import read_table
+from fusion.component import UsageError
 
 
 def split_file(dataset: Dataset, config: DataConfig) -> Outcome:
     """No patient of the folder's own splits is in two of them."""
-    path = dataset.folder / _SPLITS
-    if config.splits.by != "folder" or not path.is_file():
-        raise Skipped(f"splits are made by {config.splits.by}, not read from the folder")
     try:
-        table = pl.read_parquet(path).select("subject_id", "split").unique()
-    except (OSError, pl.exceptions.PolarsError):  # whoever reads the cohort says it better
+        table = dataset.splits if config.splits.by == "folder" else None
+    except UsageError:  # whoever reads the cohort says it better
         raise Skipped("the splits cannot be read") from None
+    if table is None:
+        raise Skipped(f"splits are made by {config.splits.by}, not read from the folder")
     twice = table.group_by("subject_id").len().filter(pl.col("len") > 1).height
     measured = f"{table['subject_id'].n_unique():,} patients"
     if not twice:
         return Outcome(measured)
     what = f"{twice:,} patients are in more than one split"
-    return Outcome(measured, [Finding("error", _SPLITS, what, "keep one line a patient")])
+    return Outcome(measured, [Finding("error", SPLIT_FILE, what, "keep one line a patient")])
 
 
 def label_files(dataset: Dataset, config: DataConfig) -> Outcome:
@@ -37,8 +36,8 @@ def label_files(dataset: Dataset, config: DataConfig) -> Outcome:
     found, rows = [], 0
     for file in files:
         try:
-            table = pl.read_parquet(file)
-        except (OSError, pl.exceptions.PolarsError):  # whoever reads the cohort says it better
+            table = read_table(file, {})
+        except UsageError:  # whoever reads the cohort says it better
             raise Skipped(f"{file.name} cannot be read") from None
         rows += table.height
         keys = ["subject_id", "prediction_time"]

@@ -18,6 +18,7 @@ from experiments.audit.evidence import Evidence, some
 from experiments.audit.finding import Finding, Outcome, Skipped, rows_text
 from experiments.data.folder import Dataset
 from experiments.data.reader import iterate_records
+from experiments.data.tables import INTEGER, TIME, read_table
 
 _ROWS = 2000  # rows that are prepared anew without their future
 _PICTURES = 200  # the same for images, which take long to read
@@ -58,9 +59,10 @@ def without_future(evidence: Evidence, rows: NDArray[np.int64], folder: Path) ->
         (folder / "metadata").symlink_to(metadata)
     cut = evidence.predictions[rows].select("subject_id", pl.from_epoch("cut", time_unit="us"))
     for shard in evidence.dataset.shards:
-        table = pl.scan_parquet(shard).join(cut.lazy(), on="subject_id", maintain_order="left")
-        time = pl.col("time").cast(pl.Datetime("us"))
-        past = table.filter(time.is_null() | (time <= pl.col("cut"))).drop("cut").collect()
+        table = read_table(shard, {"subject_id": INTEGER, "time": TIME}).join(
+            cut, on="subject_id", maintain_order="left"
+        )
+        past = table.filter(pl.col("time").is_null() | (pl.col("time") <= pl.col("cut"))).drop("cut")
         target = folder / shard.relative_to(evidence.dataset.folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         past.write_parquet(target)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from encoders.images.pixels import read_pixels
 from encoders.records import CodeEvents, UnreadableImage
 from experiments.data.cohort import read_labels
-from experiments.data.folder import SPLITS, Dataset, open_dataset
-from experiments.data.reader import iterate_records
+from experiments.data.folder import OUTSIDE, SPLIT_FILE, SPLITS, Dataset, is_inside, open_dataset
+from experiments.data.reader import iterate_records, read_events
 from experiments.data.suspicions import late_events, loose_graph, telling_features
 from fusion.component import UsageError
 
@@ -50,6 +50,15 @@ class Check:
     labels: dict[str, pl.DataFrame] = field(default_factory=dict)
     flow: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
+    def tell(self, error: UsageError, file: str) -> None:
+        """Note as a problem what kept a file from being read, once."""
+        text = str(error)
+        if text.startswith(f"{self.folder}/"):  # it says itself which
+            file, _, text = text.removeprefix(f"{self.folder}/").partition(": ")
+        problem = Problem("error", file, text)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     @property
     def ok(self) -> bool:
         """Whether there is no error."""
@@ -65,31 +74,48 @@ def check(folder: Path) -> Check:
     dataset = open_dataset(folder)
     found = Check(dataset.folder)
     _events(dataset, found)
-    found.problems += _splits(dataset)
     try:
-        loose = loose_graph(dataset.knowledge(), set(dataset.code_table["code"].to_list()))
+        found.problems += _splits(dataset)
+    except UsageError as error:
+        found.tell(error, SPLIT_FILE)
+    try:
+        loose = loose_graph(dataset.knowledge(), set(dataset.code_table["code"].drop_nulls().to_list()))
         found.problems += [Problem("warning", file, text) for file, text in loose]
     except UsageError as error:
-        found.problems.append(Problem("error", "graph/edges.parquet", str(error).rpartition("parquet: ")[2]))
+        found.tell(error, "graph/edges.parquet")
     for path in sorted((dataset.folder / "labels").glob("**/*.parquet")):
         with suppress(UsageError):  # an event file that cannot be read was named above
             _labels(dataset, path, found)
-    found.flow = dataset.flow()
+    try:
+        found.flow = dataset.flow()
+    except UsageError as error:
+        found.tell(error, "cohort.json")
     return found
 
 
+def _known_codes(dataset: Dataset, found: Check) -> set[str]:
+    try:
+        return set(dataset.code_table["code"].drop_nulls().to_list())
+    except UsageError as error:
+        found.tell(error, "metadata/codes.parquet")
+        return set()
+
+
 def _events(dataset: Dataset, found: Check) -> None:
-    known = set(dataset.code_table["code"].to_list())
+    known = _known_codes(dataset, found)
     seen: set[int] = set()
     codes: set[str] = set()
     for shard in dataset.shards:
         name = shard.relative_to(dataset.folder).as_posix()
         try:
+            frame = read_events(shard, dataset.image_column)
             meds.DataSchema.validate(pq.read_table(shard))
+        except UsageError as error:
+            found.tell(error, name)
+            continue
         except Exception as error:  # the schema package raises its own kinds
             found.problems.append(Problem("error", name, str(error).splitlines()[0]))
             continue
-        frame = pl.read_parquet(shard)
         found.events += frame.height
         subjects = frame["subject_id"]
         here = set(subjects.unique().to_list())
@@ -135,20 +161,22 @@ def _images(dataset: Dataset, frame: pl.DataFrame, name: str) -> Iterator[Proble
         yield Problem("error", name, "the image column that metadata/dataset.json declares is missing", None, column)
         return
     for row, path in frame.with_row_index().filter(pl.col(column).is_not_null()).select("index", column).iter_rows():
+        place = dataset.folder / path
+        if not is_inside(dataset.folder, place):
+            yield Problem("error", name, OUTSIDE, row, column)
+            continue
         try:
-            read_pixels(dataset.folder / path, 8, 1)
+            read_pixels(place, 8, 1)
         except UnreadableImage as error:
             yield Problem("error", name, str(error), row, column)
 
 
 def _splits(dataset: Dataset) -> Iterator[Problem]:
-    path = dataset.folder / "metadata" / "subject_splits.parquet"
-    name = "metadata/subject_splits.parquet"
-    if not path.is_file():
+    name, table = SPLIT_FILE, dataset.splits
+    if table is None:
         yield Problem("warning", name, "there are no splits; choose data.splits.by: patient, time or site")
         return
-    table = pl.read_parquet(path)
-    twice = table.unique().group_by("subject_id").len().filter(pl.col("len") > 1).height
+    twice = table.group_by("subject_id").len().filter(pl.col("len") > 1).height
     if twice:
         yield Problem("error", name, f"{twice} subjects are in more than one split")
     for split in SPLITS:
@@ -161,7 +189,7 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
     try:
         table, column = read_labels(path)
     except UsageError as error:
-        found.problems.append(Problem("error", name, str(error).removeprefix(f"{path}: ")))
+        found.tell(error, name)
         return
     subjects = table["subject_id"].to_numpy().astype(np.int64)
     times = table["prediction_time"].to_numpy().astype("datetime64[us]")
@@ -184,9 +212,9 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
     pattern = pl.DataFrame({m: has[:, i] for i, m in enumerate(MODALITIES)}).with_columns(value.alias("value"))
     counted = pattern.group_by(MODALITIES).agg(pl.len().alias("n"), pl.col("value").mean().alias("mean"))
     found.labels[name] = counted.sort("n", descending=True)
-    splits = dataset.folder / "metadata" / "subject_splits.parquet"
-    if splits.is_file() and column == "boolean_value":
-        joined = table.join(pl.read_parquet(splits).unique(), on="subject_id", how="left")
+    splits = dataset.splits
+    if splits is not None and column == "boolean_value":
+        joined = table.join(splits, on="subject_id", how="left")
         for split, count, positive in (
             joined.group_by("split").agg(pl.len(), pl.col(column).sum().alias("positive")).sort("split").iter_rows()
         ):
@@ -201,10 +229,9 @@ def _labels(dataset: Dataset, path: Path, found: Check) -> None:
 
 def _training(dataset: Dataset, table: pl.DataFrame) -> NDArray[np.bool_]:
     """Tell which labels are of training patients; none where the folder has no splits."""
-    path = dataset.folder / "metadata" / "subject_splits.parquet"
-    if not path.is_file():
+    if dataset.splits is None:
         return np.zeros(len(table), bool)
-    mine = pl.read_parquet(path).filter(pl.col("split") == "train")["subject_id"]
+    mine = dataset.splits.filter(pl.col("split") == "train")["subject_id"]
     return table["subject_id"].is_in(mine.to_list()).to_numpy()
 
 

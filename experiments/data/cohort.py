@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from experiments.config import DataConfig
 from experiments.data.folder import SPLITS, Dataset
 from experiments.data.splits import split_fingerprint, split_subjects
+from experiments.data.tables import INTEGER, TIME, check_filled, read_table
 from fusion.component import UsageError
 from fusion.task import Kind, Task
 
+KEYS = {"subject_id": INTEGER, "prediction_time": TIME}
 _KINDS: dict[str, Kind] = {
     "boolean_value": "binary",
     "integer_value": "multiclass",
@@ -138,26 +140,12 @@ def read_labels(path: Path) -> tuple[pl.DataFrame, str]:
         UsageError: a column is missing or of another type, there is no single value column, a value is null, a row
             is there twice.
     """
-    try:
-        table = pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"{path}: not readable as parquet: {str(error).splitlines()[0]}") from None
-    for name, right, wanted in (
-        ("subject_id", lambda kind: kind.is_integer(), "int64"),
-        ("prediction_time", lambda kind: isinstance(kind, pl.Datetime), "a timestamp"),
-    ):
-        if name not in table.columns:
-            raise UsageError(f"{path}: missing column '{name}'; got {', '.join(table.columns)}")
-        if not right(table[name].dtype):
-            raise UsageError(f"{path}: column '{name}' must be {wanted}; got {table[name].dtype}")
+    table = read_table(path, KEYS)
     values = [name for name in _KINDS if name in table.columns and table[name].null_count() < table.height]
     if len(values) != 1:
         raise UsageError(f"{path}: expected exactly one of {', '.join(_KINDS)}; got {', '.join(values) or 'none'}")
     _check_type(path, table, values[0])
-    for name in ("subject_id", "prediction_time", values[0]):
-        if table[name].null_count():
-            row = int(table[name].is_null().arg_true()[0])
-            raise UsageError(f"{path}: row {row}: {name} is null")
+    check_filled(path, table, ("subject_id", "prediction_time", values[0]))
     again = ~table.select(pl.struct("subject_id", "prediction_time").is_first_distinct()).to_series()
     if again.any():
         raise UsageError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from encoders.records import Edge, Knowledge
+from encoders.records import Edge, Knowledge, UnreadableImage
+from experiments.data.tables import INTEGER, TEXT, TEXTS, check_filled, read_table
 from fusion.component import UsageError, unknown
 
 SPLITS = ("train", "tuning", "held_out")
+OUTSIDE = "leads out of the data folder, by '..', a root or a link"
+SPLIT_FILE = "metadata/subject_splits.parquet"
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,7 @@ class Dataset:
         path = self.folder / "metadata" / "dataset.json"
         if not path.is_file():
             return {}
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{path}: not readable as JSON: {error}") from None
-        return dict(found)
+        return read_json(path)
 
     @cached_property
     def shards(self) -> list[Path]:
@@ -43,14 +43,18 @@ class Dataset:
     @property
     def image_column(self) -> str | None:
         """The column that holds image paths, if the dataset declares one."""
-        declared = self.metadata.get("additional_value_modality_columns") or []
-        return str(declared[0]) if declared else None
+        return self._declared("additional_value_modality_columns")
 
     @property
     def site_column(self) -> str | None:
         """The column that holds the site of care, if the dataset declares one."""
-        declared = self.metadata.get("site_id_columns") or []
-        return str(declared[0]) if declared else None
+        return self._declared("site_id_columns")
+
+    def _declared(self, key: str) -> str | None:
+        names = self.metadata.get(key) or [None]
+        if isinstance(names, list) and (names[0] is None or isinstance(names[0], str)):
+            return names[0]
+        raise UsageError(f"{self.folder / 'metadata' / 'dataset.json'}: '{key}' must be a list of names of columns")
 
     @property
     def code_table(self) -> pl.DataFrame:
@@ -60,7 +64,21 @@ class Dataset:
             return pl.DataFrame(
                 schema={"code": pl.String, "description": pl.String, "parent_codes": pl.List(pl.String)}
             )
-        return pl.read_parquet(path)
+        return read_table(path, {"code": TEXT}, {"description": TEXT, "parent_codes": TEXTS, "smiles": TEXT})
+
+    @cached_property
+    def splits(self) -> pl.DataFrame | None:
+        """Subjects and the folder's own splits, each pair once; None where the folder has none.
+
+        Raises:
+            UsageError: a column is missing, of another type or has a null.
+        """
+        path = self.folder / SPLIT_FILE
+        if not path.is_file():
+            return None
+        table = read_table(path, {"subject_id": INTEGER, "split": TEXT}, only=True)
+        check_filled(path, table, ["subject_id", "split"])
+        return table.unique(maintain_order=True)
 
     def knowledge(self) -> Knowledge:
         """Return descriptions, molecules and the graph: `graph/edges.parquet`, and parents as `is_a` edges.
@@ -70,7 +88,7 @@ class Dataset:
         Raises:
             UsageError: a column is missing or is of another type.
         """
-        codes = self.code_table
+        codes = self.code_table.drop_nulls("code")
         described = codes.filter(pl.col("description").is_not_null()) if "description" in codes.columns else codes[:0]
         descriptions = dict(zip(described["code"].to_list(), described["description"].to_list(), strict=True))
         edges: list[Edge] = []
@@ -81,39 +99,62 @@ class Dataset:
             edges += [Edge(child, "is_a", parent) for child, parent in pairs.iter_rows()]
         path = self.folder / "graph" / "edges.parquet"
         if path.is_file():
-            table = pl.read_parquet(path)
-            missing = {"head", "relation", "tail"} - set(table.columns)
-            if missing:
-                raise UsageError(f"{path}: missing column '{min(missing)}'; got {', '.join(table.columns)}")
+            table = read_table(path, dict.fromkeys(("head", "relation", "tail"), TEXT), only=True)
+            check_filled(path, table, table.columns)
             edges += [Edge(*row) for row in table.select("head", "relation", "tail").iter_rows()]
-        return Knowledge(tuple(edges), descriptions, self._smiles(codes))
+        smiles = codes.select("code", "smiles").drop_nulls() if "smiles" in codes.columns else codes[:0]
+        molecules = dict(zip(smiles["code"], smiles["smiles"], strict=True)) if smiles.height else {}
+        return Knowledge(tuple(edges), descriptions, molecules)
 
-    def _smiles(self, codes: pl.DataFrame) -> dict[str, str]:
-        if "smiles" not in codes.columns:
-            return {}
-        kind = codes.schema["smiles"]
-        if kind not in (pl.String, pl.Null):
-            path = self.folder / "metadata" / "codes.parquet"
-            raise UsageError(f"{path}: column 'smiles' must be String; got {kind}")
-        return dict(codes.select("code", "smiles").drop_nulls().iter_rows())
+    def image(self, name: str) -> Path:
+        """Return where an image of the events lies.
+
+        Raises:
+            UsageError: it would lie outside the folder.
+        """
+        path = self.folder / name
+        if not is_inside(self.folder, path):
+            raise UsageError(f"{self.place_of(path)}: {OUTSIDE}")
+        return path
+
+    def place_of(self, image: Path) -> str:
+        """Name the row that an image belongs to instead of its file, whose name may be a patient's."""
+        column = self.image_column or ""
+        for shard in self.shards if column else []:
+            names: list[str | None] = read_table(shard, {}, {column: TEXT}, only=True).to_dict().get(column, [])
+            row = next(
+                (row for row, name in enumerate(names) if name is not None and self.folder / name == image), None
+            )
+            if row is not None:
+                return f"{shard}: row {row}: {column}"
+        return str(self.folder)
+
+    def placed(self, error: UnreadableImage) -> UnreadableImage:
+        """Return the error of an image with the row it belongs to."""
+        return UnreadableImage(error.path, error.why, self.place_of(error.path))
 
     def flow(self) -> dict[str, list[dict[str, Any]]]:
         """Return, for each label, the steps from everybody in the source to those predicted; empty if not recorded."""
         path = self.folder / "cohort.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))["labels"]) if path.is_file() else {}
+        found = read_json(path).get("labels", {}) if path.is_file() else {}
+        steps = found.values() if isinstance(found, dict) else [None]
+        if not all(isinstance(each, list) and all(map(_is_step, each)) for each in steps):
+            raise UsageError(f"{path}: 'labels' must give each label a list of steps with 'step' and 'n'")
+        return found
 
     def label_path(self, labels: str) -> Path:
         """Find a label file or folder by its name (`outcome`) or path (`labels/outcome.parquet`).
 
         Raises:
-            UsageError: there is none; the message has the nearest name.
+            UsageError: there is none in the folder; the message has the nearest name.
         """
-        for path in (
-            self.folder / "labels" / f"{labels}.parquet",
-            self.folder / "labels" / labels,
-            self.folder / labels,
-        ):
-            if path.exists():
+        for name in (f"labels/{labels}.parquet", f"labels/{labels}", labels):
+            path = self.folder / name
+            if os.path.exists(path):  # noqa: PTH110 - False for a name that no file can have
+                if not is_inside(self.folder, path) or path.samefile(self.folder):
+                    raise UsageError(
+                        f"{self.folder}: label '{labels}' leads out of the data folder; give a name in labels"
+                    )
                 return path
         known = [path.stem for path in (self.folder / "labels").glob("*")]
         raise unknown("label", labels, known, str(self.folder))
@@ -151,6 +192,34 @@ def open_dataset(folder: Path) -> Dataset:
     if not dataset.shards:
         raise UsageError(f"{folder} is no MEDS folder: no parquet file under {folder / 'data'}")
     return dataset
+
+
+def _is_step(step: Any) -> bool:
+    return isinstance(step, dict) and isinstance(step.get("step"), str) and isinstance(step.get("n"), int)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        why = str(error) if isinstance(error, json.JSONDecodeError) else "it is no UTF-8 text, or nested too deeply"
+        raise UsageError(f"{path}: not readable as JSON: {why}") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{path}: expected a JSON object; got {type(found).__name__}")
+    return found
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Tell whether a path lies in a folder once `..` and links are followed; the folder itself may be a link."""
+    try:
+        return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _file_digest(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from encoders.records import CodeEvents, Image, Note, Record, no_events
 from experiments.data.folder import Dataset
+from experiments.data.tables import INTEGER, NUMBER, TEXT, TIME, check_filled, read_table
 from fusion.component import UsageError
 
 BIRTH, AGE, NOTE = "MEDS_BIRTH", "AGE", "NOTE//"
@@ -84,37 +85,30 @@ def iterate_records(
         yield int(row), Record()
 
 
-_TYPES: dict[str, tuple[Callable[[pl.DataType], bool], str]] = {
-    "subject_id": (lambda kind: kind.is_integer(), "int64"),
-    "time": (lambda kind: isinstance(kind, pl.Datetime), "a timestamp"),
-    "code": (lambda kind: isinstance(kind, pl.String | pl.Categorical), "string"),
-    "numeric_value": (lambda kind: kind.is_numeric(), "float32"),
-    "text_value": (lambda kind: isinstance(kind, pl.String), "string"),
-}
+_NEEDED = {"subject_id": INTEGER, "time": TIME, "code": TEXT}
+_OPTIONAL = {"numeric_value": NUMBER, "text_value": TEXT, "view": TEXT}
+
+
+def read_events(shard: Path, image_column: str | None, *, notes: bool = True) -> pl.DataFrame:
+    """Read the columns of an event file that are used, in the types that are counted on.
+
+    Raises:
+        UsageError: it cannot be read, or lacks a column, or has one of another type or with a null it may not have.
+    """
+    optional = {**_OPTIONAL, **({image_column: TEXT} if image_column else {})}
+    if not notes:
+        del optional["text_value"]
+    frame = read_table(shard, _NEEDED, optional, only=True)
+    check_filled(shard, frame, ["subject_id", "code"])
+    return frame
 
 
 def _read(dataset: Dataset, shard: Path, wanted: NDArray[np.int64], modalities: Sequence[str]) -> dict[str, _Events]:
     """Read the wanted subjects' events of one shard, apart by kind."""
-    schema = pl.read_parquet_schema(shard)
-    for name in ("subject_id", "time", "code"):
-        if name not in schema:
-            raise UsageError(f"{shard}: missing column '{name}'; got {', '.join(schema)}")
-    for name, (right, kind) in _TYPES.items():
-        if name in schema and schema[name] != pl.Null and not right(schema[name]):
-            raise UsageError(f"{shard}: column '{name}' must be {kind}; got {schema[name]}")
-    image = dataset.image_column if dataset.image_column in schema else None
-    optional = ["numeric_value", "text_value", "view"]
-    columns = [
-        "subject_id",
-        "time",
-        "code",
-        *(name for name in optional if name in schema),
-        *([image] if image else []),
-    ]
-    if "notes" not in modalities and "text_value" in columns:
-        columns.remove("text_value")
-    frame = pl.read_parquet(shard, columns=columns).filter(pl.col("subject_id").is_in(wanted))
-    frame = frame.with_columns(pl.col("time").cast(pl.Datetime("us")).cast(pl.Int64).fill_null(_STATIC).alias("time"))
+    frame = read_events(shard, dataset.image_column, notes="notes" in modalities)
+    columns, image = frame.columns, dataset.image_column if dataset.image_column in frame.columns else None
+    frame = frame.filter(pl.col("subject_id").is_in(wanted))
+    frame = frame.with_columns(pl.col("time").cast(pl.Int64).fill_null(_STATIC).alias("time"))
     frame = frame.sort("subject_id", "time", maintain_order=True)
     is_note = pl.col("code").str.starts_with(NOTE)
     is_image = pl.col(image).is_not_null() if image else pl.lit(value=False)
@@ -175,4 +169,5 @@ def _images(dataset: Dataset, events: _Events, subject: int, time: int, window: 
     places = events.recent(events.until(subject, time), time, window)
     for place, days in zip(places, events.days(places, time), strict=True):
         view = events.columns["view"][place] if "view" in events.columns else None
-        yield Image(dataset.folder / events.columns[dataset.image_column or ""][place], float(days), view or "")
+        name = events.columns[dataset.image_column or ""][place]
+        yield Image(dataset.image(name), float(days), view or "")

@@ -9,7 +9,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from experiments.config import SplitConfig
-from experiments.data.folder import SPLITS, Dataset
+from experiments.data.folder import SPLIT_FILE, SPLITS, Dataset
+from experiments.data.tables import INTEGER, SITE, TIME, read_table, table_schema
 from fusion.component import UsageError, unknown
 
 
@@ -54,10 +55,9 @@ def split_fingerprint(subjects: NDArray[np.int64], split: NDArray[np.str_]) -> s
 
 
 def _from_folder(dataset: Dataset, unique: NDArray[np.int64]) -> NDArray[np.str_]:
-    path = dataset.folder / "metadata" / "subject_splits.parquet"
-    if not path.is_file():
+    path, table = dataset.folder / SPLIT_FILE, dataset.splits
+    if table is None:
         raise UsageError(f"{path} is missing; write it, or choose data.splits.by: patient, time or site")
-    table = pl.read_parquet(path).select("subject_id", "split").unique()
     twice = table.group_by("subject_id").len().filter(pl.col("len") > 1).height
     if twice:
         raise UsageError(f"{path}: {twice} subjects are in more than one split")
@@ -116,12 +116,14 @@ def subject_sites(dataset: Dataset, unique: NDArray[np.int64], setting: str) -> 
         raise UsageError(
             f"{dataset.folder}: {setting} is 'site', but metadata/dataset.json declares no site_id_columns"
         )
-    lacking = [path for path in dataset.shards if column not in pl.read_parquet_schema(path)]
+    lacking = [path for path in dataset.shards if column not in table_schema(path)]
     if lacking:
         raise UsageError(f"{lacking[0]}: missing column '{column}', which metadata/dataset.json declares as the site")
-    seen = pl.concat([pl.scan_parquet(path).select("subject_id", "time", column) for path in dataset.shards])
-    first = pl.col(column).cast(pl.String).sort_by("time", column).first()
-    sites = seen.drop_nulls(column).group_by("subject_id").agg(first).collect()
+    wanted = {"subject_id": INTEGER, "time": TIME, column: SITE}
+    frames = [read_table(path, wanted, only=True) for path in dataset.shards]
+    seen = pl.concat([each.with_columns(pl.col(column).cast(pl.String)) for each in frames])
+    first = pl.col(column).sort_by("time", column).first()
+    sites = seen.drop_nulls(column).group_by("subject_id").agg(first)
     found = pl.DataFrame({"subject_id": unique}).join(sites, on="subject_id", how="left", maintain_order="left")
     return found[column].fill_null("unknown").to_numpy().astype(np.str_)
 

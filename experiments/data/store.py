@@ -28,7 +28,8 @@ from experiments.data.folder import Dataset
 from experiments.data.pack import PackWriter, open_pack
 from experiments.data.reader import iterate_records
 from experiments.progress import progress_bar
-from experiments.whole import scratch, whole_file
+from experiments.whole import make_private, scratch, whole_file
+from fusion.component import UsageError
 from fusion.task import Task
 
 _VERSION = "1"  # of the files below; raise it when their meaning changes
@@ -109,8 +110,12 @@ class Store:
             folder = self.folder(plan)
             if not folder.is_dir():
                 self.prepare([plan])
-            data = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
-            self._open[key] = Source(plan.preprocessor.from_dict(data), *open_pack(folder))
+            try:
+                data = json.loads((folder / "preprocessor.json").read_text(encoding="utf-8"))
+                self._open[key] = Source(plan.preprocessor.from_dict(data), *open_pack(folder))
+            except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+                why = f"{folder}: these prepared tensors are damaged ({type(error).__name__}); remove the folder"
+                raise UsageError(f"{why}, and it is made again") from None
         return self._open[key]
 
     def preprocessor(self, plan: Preparation) -> Preprocessor:
@@ -139,6 +144,7 @@ class Store:
             fitted = [self.fit(plan) for plan in missing]
             folders = [building / plan.key for plan in missing]
             self._encode(missing, fitted, folders, progress)
+            make_private(building)
             for plan, folder in zip(missing, folders, strict=True):
                 try:
                     folder.replace(self.folder(plan))
@@ -197,7 +203,7 @@ class Store:
                 return
             except UnreadableImage as error:
                 if self.config.bad_images == "error":
-                    raise
+                    raise self.dataset.placed(error) from None
                 unreadable.add(error.path)
                 record = replace(record, images=tuple(each for each in record.images if each.path != error.path))
 

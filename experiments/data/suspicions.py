@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 
 from encoders.records import CodeEvents, Knowledge
 from experiments.data.folder import Dataset
+from experiments.data.tables import INTEGER, TEXT, TIME, read_table
 
 SUSPICIOUS = 0.95  # AUROC of a single feature that no honest one reaches
 _LEAST = 20  # patients who must have a value before its AUROC says anything
@@ -36,10 +37,11 @@ def late_events(dataset: Dataset, labels: pl.DataFrame) -> tuple[int, int]:
     last = labels.group_by("subject_id").agg(pl.col("prediction_time").max())
     events = notes = 0
     for shard in dataset.shards:
-        frame = pl.scan_parquet(shard).join(last.lazy(), on="subject_id")
-        text = pl.col("text_value").is_not_null() if "text_value" in frame.collect_schema() else pl.lit(False)
+        events_of = read_table(shard, {"subject_id": INTEGER, "time": TIME}, {"text_value": TEXT}, only=True)
+        frame = events_of.join(last, on="subject_id")
+        text = pl.col("text_value").is_not_null() if "text_value" in frame.columns else pl.lit(False)
         late = frame.filter(pl.col("time") > pl.col("prediction_time"))
-        counted = late.select(pl.len().alias("n"), text.sum().alias("notes")).collect()
+        counted = late.select(pl.len().alias("n"), text.sum().alias("notes"))
         events, notes = events + int(counted["n"][0]), notes + int(counted["notes"][0] or 0)
     return events, notes
 

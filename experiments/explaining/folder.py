@@ -78,12 +78,12 @@ def explain_folder(
     if weights is not None and not own.possible:
         name = predictor.architecture.fusion.name
         raise UsageError(f"fusion '{name}' has no view of each modality, so no weights to write; leave --weights out")
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir(mode=0o700, parents=True, exist_ok=True)
     contents = {f"{name}.csv": to_csv(each.heads, each.rows) for name, each in tables_of(found).items()}
     shown = own.table(table["subject_id"].to_numpy()) if own.possible else None
     contents["explanation.html"] = explained_html(predictor, found, who, shown, len(table))
     for name, content in contents.items():
-        with whole_file(out / name) as temporary:
+        with whole_file(out / name, private=True) as temporary:
             temporary.write_text(content, encoding="utf-8")
     if weights is not None:
         own.write(table, weights)

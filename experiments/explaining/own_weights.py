@@ -67,7 +67,7 @@ class OwnWeights:
         """Write each prediction's subject, time and weights, as a file of predictions has them."""
         columns = {f"weight_{name}": column for name, column in zip(self.modalities, self.values().T, strict=True)}
         weights = pl.DataFrame(columns).with_columns(pl.all().fill_nan(None))
-        with whole_file(out) as temporary:
+        with whole_file(out, private=True) as temporary:
             pl.concat([keys.select("subject_id", "prediction_time"), weights], how="horizontal").write_parquet(
                 temporary
             )

@@ -154,10 +154,10 @@ def _copy_images(src: Path, folder: Path, table: pl.DataFrame, size: int | None,
                     picture.load()
                     _save(picture, source, folder / target, size)
             except FileNotFoundError:
-                raise UsageError(f"{source} is missing; metadata.csv names it in row {row}") from None
+                raise UsageError(f"{src / 'metadata.csv'}: row {row}: filename: no such file in images") from None
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 raise UsageError(
-                    f"unreadable image {source} (metadata.csv, row {row}): no intact PNG or JPEG"
+                    f"{src / 'metadata.csv'}: row {row}: filename: unreadable image: no intact PNG or JPEG"
                 ) from None
             advance()
 

@@ -43,7 +43,7 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"{out} exists; choose another folder or say --overwrite")
-    with whole_folder(out) as folder:
+    with whole_folder(out, private=True) as folder:
         for name in ("metadata", "data", "labels"):
             (folder / name).mkdir()
         yield folder

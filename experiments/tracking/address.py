@@ -33,18 +33,15 @@ def sqlite_path(uri: str) -> Path | None:
 
 def unreachable(uri: str, seconds: float = 5.0) -> str | None:
     """Return why nothing listens at an HTTP address, or None when something does."""
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError as error:  # brackets that do not close, a port that is no number
+        return f"no address: {error}"
     if parts.scheme not in ("http", "https") or not parts.hostname or os.environ.get(f"{parts.scheme}_proxy"):
         return None
-    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
         socket.create_connection((parts.hostname, port), timeout=seconds).close()
     except OSError as error:
         return error.strerror or str(error) or type(error).__name__
     return None
-
-
-def redacted(uri: str) -> str:
-    """Return an address without the password in it."""
-    parts = urlsplit(uri)
-    return uri.replace(f":{parts.password}@", ":***@") if parts.password else uri

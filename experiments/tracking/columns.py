@@ -140,4 +140,7 @@ def _missing(value: Any) -> bool:
 
 
 def _float(value: Any, default: float) -> float:
-    return default if _missing(value) else float(value)
+    try:
+        return default if _missing(value) else float(value)
+    except (TypeError, ValueError):  # Python would quote it
+        raise UsageError(f"days and values must be numbers; got {type(value).__name__}") from None

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from experiments.bundle import MANIFEST, bundle_folder, load_bundle
+from experiments.data.folder import is_inside
 from experiments.tracking.packaging import create_version, log_model, start_run
 from experiments.tracking.runs import Connection, patience, why
 from fusion.component import UsageError, unknown
@@ -55,8 +56,8 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: it is empty or has characters that mean something in `models:/NAME@ALIAS`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]*", name):
-        raise UsageError(f"a model's name has letters, digits, '.', '_' and '-'; got '{name}'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}", name):
+        raise UsageError(f"a model's name has letters, digits, '.', '_' and '-', at most 100; got '{name[:120]}'")
     return name
 
 
@@ -147,7 +148,10 @@ def resolve(model: str | Path, connection: Connection | None, destination: Path)
     flavor = Model.load(where).flavors.get("python_function", {})
     if "bundle" not in flavor.get("artifacts", {}):
         raise UsageError(f"{model}: was not registered by ehrfusion (it has no bundle)")
-    return Path(where) / str(flavor["artifacts"]["bundle"]["path"])
+    bundle = Path(where) / str(flavor["artifacts"]["bundle"]["path"])
+    if not is_inside(Path(where), bundle):
+        raise UsageError(f"{model}: its MLmodel names a bundle outside the model; do not trust it")
+    return bundle
 
 
 def is_registered(model: str | Path) -> bool:

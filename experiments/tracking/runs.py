@@ -21,12 +21,11 @@ from mlflow.exceptions import MlflowException
 from experiments.tracking.address import (
     is_server,
     known_scheme,
-    redacted,
     resolve_uri,
     sqlite_path,
     unreachable,
 )
-from fusion.component import UsageError
+from fusion.component import UsageError, masked
 
 PARAM_LENGTH, TAG_LENGTH, KEY_LENGTH = 6000, 8000, 250
 METRICS_A_BATCH, OTHERS_A_BATCH = 500, 90
@@ -57,7 +56,7 @@ class Connection:
     @property
     def shown(self) -> str:
         """The address without a password."""
-        return redacted(self.uri)
+        return masked(self.uri)
 
 
 @contextlib.contextmanager
@@ -116,7 +115,7 @@ def why(connection: Connection, error: BaseException) -> str:
 
 def first_line(error: BaseException, length: int = 160) -> str:
     """Return an exception as one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = masked(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -222,7 +221,7 @@ def _experiment(client: MlflowClient, uri: str, runs: Path, name: str) -> str:
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage != "active":
             raise UsageError(
-                f"tracking: experiment '{name}' was deleted in {redacted(uri)};"
+                f"tracking: experiment '{name}' was deleted in {masked(uri)};"
                 f" restore it (mlflow experiments restore -x {found.experiment_id})"
                 " or set tracking.experiment"
             )
@@ -234,7 +233,7 @@ def _experiment(client: MlflowClient, uri: str, runs: Path, name: str) -> str:
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-    raise UsageError(f"tracking: experiment '{name}' could neither be found nor made in {redacted(uri)}")
+    raise UsageError(f"tracking: experiment '{name}' could neither be found nor made in {masked(uri)}")
 
 
 @contextlib.contextmanager
@@ -256,7 +255,7 @@ def _alone(database: Path | None) -> Iterator[None]:
 
 def _no_answer(uri: str, reason: str) -> str:
     return (
-        f"the MLflow tracker {redacted(uri)} does not answer ({reason}); start it, set tracking.uri or"
+        f"the MLflow tracker {masked(uri)} does not answer ({reason}); start it, set tracking.uri or"
         " MLFLOW_TRACKING_URI, or switch it off with tracking.enabled=false"
     )
 
