@@ -126,6 +126,17 @@ def _study_verbs(verbs: Verbs) -> None:
     _runs(search)
     _overrides(search)
     search.set_defaults(run="search")
+    worker = verbs.add_parser("worker", help="take part in a study from any machine; the first one begins it")
+    worker.add_argument("--study", required=True, metavar="STUDY", help="a YAML file, or the name of a built-in study")
+    worker.add_argument(
+        "--storage", default=None, metavar="URL", help="study storage that all workers reach (PostgreSQL)"
+    )
+    worker.add_argument(
+        "--checkpoints", default=None, metavar="PLACE", help="folder or fsspec URL that all workers reach"
+    )
+    _runs(worker)
+    _overrides(worker)
+    worker.set_defaults(run="worker")
     audit = verbs.add_parser("audit", help="look for leaks in what a study learns from; compare and register do it too")
     audit.add_argument("study", help="a study that was searched, a YAML file, or the name of a built-in study")
     _runs(audit)

@@ -39,7 +39,8 @@ class SearchConfig(Strict):
     they differ in learning rate, weight decay, dropout and the like. What cannot be stacked is trained alone.
 
     Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
-    pays for small models. `trial_seconds` is the most that one attempt of a trial may take.
+    pays for small models. `trial_seconds` is the most that one attempt of a trial may take. `checkpoints` is a folder
+    or a URL that all hosts of a study reach (`s3://bucket/studies`); without it they are in the study's folder.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
@@ -55,6 +56,7 @@ class SearchConfig(Strict):
     reduction: Annotated[int, Field(ge=2)] = 3
     fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     storage: str | None = None
+    checkpoints: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
     supernet: SupernetConfig | None = None
     objectives: tuple[str, ...] = ()

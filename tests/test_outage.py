@@ -15,7 +15,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import exc
-from toy_postgres import Server, server  # noqa: F401 - a fixture
+from toy_postgres import Server
 from toy_study import attempts, check_complete, drive, journal, until
 from toy_trials import begin, spec, take  # noqa: F401 - fixtures
 
