@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -72,10 +72,7 @@ def remove_checkpoint(path: Place) -> None:
             each.unlink(missing_ok=True)
 
 
-P = TypeVar("P", Path, str)
-
-
-def previous(path: P) -> P:
+def previous(path: Place) -> Place:
     """Return where the last but one checkpoint is kept."""
     return path + ".previous" if isinstance(path, str) else path.with_name(path.name + ".previous")
 

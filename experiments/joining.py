@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from experiments.beginning import begun, prepare_study, worker_study
@@ -54,7 +55,6 @@ def run_worker(config: StudyConfig, *, slot: int | None = None) -> Shift:
     with begun(config, prepared) as study:
         warm_start(config, study, prepared.space, prepared.store, progress=False)
     spec, identity = worker_study(config, study), worker_id(os.getpid(), uuid.uuid4().hex[:8])
-    _listen(asked)
     if "OMP_NUM_THREADS" not in os.environ:
         limit_threads()
     objective = make_objective(config.model_dump(mode="json"))
@@ -64,7 +64,8 @@ def run_worker(config: StudyConfig, *, slot: int | None = None) -> Shift:
         return "interrupt" if asked.is_set() else ""
 
     try:
-        take_part(study, spec, prepared.space, objective, identity, stop)
+        with _listening(asked):
+            take_part(study, spec, prepared.space, objective, identity, stop)
     except STORAGE_ERRORS as error:
         raise UsageError(storage_failed(spec.storage, error)) from None
     return Shift(config.name, asked.is_set(), summary(study.get_trials(deepcopy=False)))
@@ -86,9 +87,13 @@ def _check_driverless(config: StudyConfig) -> None:
         )
 
 
-def _listen(asked: threading.Event) -> None:
+@contextmanager
+def _listening(asked: threading.Event) -> Iterator[None]:
     """Note a request to end instead of dying of it; batch systems send it before they kill."""
-    if threading.current_thread() is threading.main_thread():
-        handler: Callable[..., None] = lambda *_: asked.set()  # noqa: E731
-        for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+    numbers = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -118,6 +118,6 @@ def test_a_server_that_restarts_costs_time_and_no_trial(tmp_path: Path, server: 
 def test_a_server_that_was_never_there_is_one_line_at_once(server: Server) -> None:
     server.stop()
     started = time.monotonic()
-    with pytest.raises(UsageError, match=r"^study storage postgresql\+psycopg://127.0.0.1/postgres does not answer: "):
+    with pytest.raises(UsageError, match=r"^study storage postgresql\+psycopg://127.0.0.1/study\d+ does not answer: "):
         open_storage(server.url)
     assert time.monotonic() - started < 10
