@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int((vars(commands) | vars(data_commands))[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"ehrfusion: the disk is full{where}; make space, and the same command goes on", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
         print("ehrfusion: interrupted; the same command goes on where it was", file=sys.stderr)  # noqa: T201
