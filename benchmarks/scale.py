@@ -3,16 +3,16 @@
 Workers are threads in a few processes, each with a storage and connection of its own, that run `take_part` as
 `ehrfusion worker` does; their trials sleep and report like trials of some epochs. `--rate` is how many trials a second
 they would finish if bookkeeping were free: 256 workers of 60 s trials make 4.27. `--history` puts so many finished
-trials, and `--waiting` so many more tickets, in the study before. CPU seconds are what a busy machine cannot distort.
+trials, and `--waiting` so many tickets, in the study before. CPU seconds are what a busy machine cannot distort.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from toy_postgres import missing, postgres
+from toy_postgres import Server, missing, postgres
 from toy_study import SPACE
 
 from search.joining import take_part
@@ -119,39 +119,35 @@ def grow(url: str, count: int, state: str) -> None:
     engine.dispose()
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the workers and return what it took."""
-    with postgres(options.workers + 50) as server:
-        server.fresh()
-        total = 1 + options.history + options.trials + options.waiting
-        spec = spec_of(server.url, total, options.sampler)
-        study = create_or_resume(spec, {})
-        issue_tickets(study, 1)
-        worker_loop(open_study(spec), spec, SPACE, Clock(0.0, []), "first", lambda: "")
-        grow(server.url, options.history, "COMPLETE")
-        grow(server.url, options.trials + options.waiting, "WAITING")
-        seconds = options.workers / options.rate
-        settings = {**vars(options), "spec": spec.to_dict(), "seconds": seconds}
-        measured = _run(settings, server.url, server.folder)
-    return {
-        "workers": options.workers,
-        "history": options.history,
-        "tickets": options.trials + options.waiting,
-        "sampler": options.sampler,
-        **measured,
-    }
+def measure(server: Server, options: argparse.Namespace, history: int, waiting: int) -> dict[str, Any]:
+    """Run the workers on a study that has so many trials already and return what it took."""
+    server.fresh()
+    tickets = max(options.trials, waiting)
+    spec = spec_of(server.url, 1 + history + tickets, options.sampler)
+    study = create_or_resume(spec, {})
+    issue_tickets(study, 1)
+    first = open_study(spec)
+    worker_loop(first, spec, SPACE, Clock(0.0, []), "first", lambda: "")
+    for each in (study, first):
+        each._storage._backend.close()  # type: ignore[attr-defined]  # before processes are forked
+    grow(server.url, history, "COMPLETE")
+    grow(server.url, tickets, "WAITING")
+    settings = {**vars(options), "spec": spec.to_dict(), "seconds": options.workers / options.rate}
+    about = {"workers": options.workers, "history": history, "tickets": tickets, "sampler": options.sampler}
+    return about | _run(settings, server.url, server.folder)
 
 
 def _run(settings: Mapping[str, Any], url: str, folder: Path) -> dict[str, Any]:
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("fork")  # at once, and nothing runs here that it could break
     found = context.Queue()
     places = range(settings["processes"])
     processes = [context.Process(target=be_workers, args=(settings, place, found)) for place in places]
-    engine, most, done, began = create_engine(url), 0, 0, time.monotonic()
+    most, began = 0, time.monotonic()
     before = _server_seconds(folder)
     count = text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
     for each in processes:
         each.start()
+    engine = create_engine(url)
     counted: dict[int, float] = {}
     results: list[tuple[list[dict[str, float]], float]] = []
     while len(results) < len(processes):
@@ -193,13 +189,13 @@ def _server_seconds(folder: Path) -> dict[int, float]:
 
 
 def main() -> int:
-    """Measure once and print one line of JSON."""
+    """Measure and print a line of JSON each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--trials", type=int, default=512)
-    parser.add_argument("--waiting", type=int, default=0, help="tickets that are left over")
-    parser.add_argument("--history", type=int, default=0)
+    parser.add_argument("--history", type=int, nargs="+", default=[0], help="finished trials before")
+    parser.add_argument("--waiting", type=int, nargs="+", default=[0], help="tickets, if more than trials")
     parser.add_argument("--rate", type=float, default=256 / 60)
     parser.add_argument("--sampler", default="tpe")
     options = parser.parse_args()
@@ -207,8 +203,9 @@ def main() -> int:
     if reason is not None:
         print(reason)
         return 1
-    with tempfile.TemporaryDirectory():
-        print(json.dumps(measure(options)), flush=True)
+    with postgres(options.workers + 50) as server:
+        for history, waiting in itertools.product(options.history, options.waiting):
+            print(json.dumps(measure(server, options, history, waiting)), flush=True)
     return 0
 
 

@@ -10,6 +10,7 @@ import fsspec
 import pytest
 import torch
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import known_implementations
 
 from experiments.checkpoint import Checkpoint, previous, read_checkpoint, remove_checkpoint, write_checkpoint
 from experiments.remote import check_place, place
@@ -73,7 +74,7 @@ def test_places() -> None:
 
 @pytest.mark.parametrize("folder", ["nothing://bucket", "s3://key:secret@bucket/runs"])
 def test_what_cannot_be_reached_is_one_line_without_secrets(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fsspec.registry.known_implementations, "s3", {"class": "nowhere.S3", "err": "Install s3fs"})
+    monkeypatch.setitem(known_implementations, "s3", {"class": "nowhere.S3", "err": "Install s3fs"})
     with pytest.raises(UsageError, match=r"^the checkpoints at \w+://bucket(/runs)? cannot be reached: ") as caught:
         check_place(folder)
     assert "\n" not in str(caught.value)
