@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import TrialState
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 from toy_postgres import Server
 from toy_study import attempts, check_complete, join, journal, until
 from toy_trials import begin, spec, take  # noqa: F401 - fixtures
@@ -26,27 +29,49 @@ from search.storage import NO_SIGN_OF_LIFE
 from search.study import StudySpec, create_or_resume, issue_tickets, open_study
 
 
-def start(folder: Path, host: str, trials: int, **settings: Any) -> Any:
+def start(folder: Path, host: str, **settings: Any) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toy_study"])
-    process = context.Process(target=join, args=(folder, trials, settings, host, 1))
+    process = context.Process(target=join, args=(folder, 6, settings, host))
     process.start()
     return process
+
+
+def last_beat(url: str, host: str, days_ago: int) -> int:
+    """Move the last heartbeat of a host's running trial, and return how many trials that were."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        return connection.execute(
+            text(
+                "UPDATE trial_heartbeats SET heartbeat = heartbeat - make_interval(days => :days) WHERE trial_id IN "
+                "(SELECT trials.trial_id FROM trials JOIN trial_user_attributes AS noted USING (trial_id) "
+                "WHERE state = 'RUNNING' AND key = 'worker' AND value_json LIKE :host)"
+            ),
+            {"days": days_ago, "host": f"%{host}:%"},
+        ).rowcount
 
 
 def test_a_dead_host_and_a_restarted_server_cost_no_trial_and_need_no_driver(tmp_path: Path, server: Server) -> None:
     """3 cold starts at once, 1 kill, 1 restart of 1 s, 1 more worker: 0 of 6 trials lost, 0 doubled, 7 attempts."""
     (tmp_path / "storage").write_text(server.url, encoding="utf-8")
-    options = {"epochs": 6, "epoch_seconds": 0.2}
-    workers = {host: start(tmp_path, host, 6, **options) for host in ("ada", "bob", "eve")}
-    until(lambda: len([line for line in journal(tmp_path) if line["event"] == "start"]) >= 3, 240)
+    hold = tmp_path / "hold"
+    hold.touch()
+    options = {"epochs": 2, "hold": str(hold)}
+    workers = {host: start(tmp_path, host, **options) for host in ("ada", "bob", "eve")}
+    until(lambda: len(journal(tmp_path)) == 3, 900)
+    for host in workers:
+        until(lambda host=host: last_beat(server.url, host, 0) == 1)
     workers["eve"].kill()
+    workers["eve"].join()
+    assert last_beat(server.url, "eve", 1) == 1
     server.stop()
     time.sleep(1.0)
     server.start()
-    workers["new"] = start(tmp_path, "new", 6, **options)
+    workers["new"] = start(tmp_path, "new", **options)
+    until(lambda: len(journal(tmp_path)) == 4, 900)
+    hold.unlink()
     for worker in workers.values():
-        worker.join(240)
+        worker.join(900)
     assert [worker.exitcode for worker in workers.values()] == [0, 0, -9, 0]
     check_complete(tmp_path, 6)
     again = [each for each in attempts(tmp_path).values() if len(each) > 1]
@@ -83,8 +108,6 @@ def test_a_trial_that_never_had_a_heartbeat_is_found_by_any_host(
 
 def test_many_that_hand_back_one_trial_at_once_do_so_once(spec: StudySpec, server: Server) -> None:
     """8 at once, 1 handed back; without the lock several are."""
-    from dataclasses import replace
-
     spec = replace(spec, storage=server.url, trials=1)
     study = create_or_resume(spec, {})
     issue_tickets(study, 1)

@@ -23,7 +23,6 @@ from experiments.engine import LocalEngine
 from experiments.supervise import Ending, supervise
 from experiments.worker import WorkerSpec
 from fusion.component import Choice, Float
-from search import storage
 from search.joining import take_part
 from search.locking import one_on_all_hosts
 from search.space import Candidate, Space
@@ -136,9 +135,8 @@ def drive(folder: Path, trials: int, settings: Mapping[str, Any], workers: int =
     return supervise(study, toy_engine(folder, trials, settings), workers, **options)
 
 
-def join(folder: Path, trials: int, settings: Mapping[str, Any], host: str, heartbeat_seconds: int) -> None:
+def join(folder: Path, trials: int, settings: Mapping[str, Any], host: str) -> None:
     """Be a worker without a driver, as if on another host, so that only its heartbeats tell that it lives."""
-    storage.HEARTBEAT_SECONDS = heartbeat_seconds
     spec = study_spec(folder, trials)
     with one_on_all_hosts(spec.storage, "begin"):
         open_toy(folder, trials)
