@@ -30,6 +30,7 @@ from toy_study import SPACE
 
 from search.joining import take_part
 from search.space import Candidate
+from search.storage import close_study
 from search.study import StudySpec, create_or_resume, issue_tickets, open_study, worker_loop
 from search.trial import TrialHandle
 
@@ -128,8 +129,8 @@ def measure(server: Server, options: argparse.Namespace, history: int, waiting: 
     issue_tickets(study, 1)
     first = open_study(spec)
     worker_loop(first, spec, SPACE, Clock(0.0, []), "first", lambda: "")
-    for each in (study, first):
-        each._storage._backend.close()  # type: ignore[attr-defined]  # before processes are forked
+    close_study(study)
+    close_study(first)  # before processes are forked
     grow(server.url, history, "COMPLETE")
     grow(server.url, tickets, "WAITING")
     settings = {**vars(options), "spec": spec.to_dict(), "seconds": options.workers / options.rate}

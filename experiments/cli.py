@@ -170,6 +170,7 @@ def _study_verbs(verbs: Verbs) -> None:
     report = verbs.add_parser("report", help="write the HTML report of a study")
     report.add_argument("study")
     _runs(report)
+    _overrides(report)
     report.set_defaults(run="report")
 
 
@@ -213,6 +214,7 @@ def _other_verbs(verbs: Verbs) -> None:
     track.add_argument("action", choices=("sync",))
     track.add_argument("study")
     _runs(track)
+    _overrides(track)
     track.set_defaults(run="track_sync")
     doctor = verbs.add_parser("doctor", help="say what is installed and whether everything answers")
     _runs(doctor)

@@ -18,7 +18,7 @@ from experiments.worker import limit_threads
 from fusion import UsageError
 from search.identity import worker_id
 from search.joining import take_part
-from search.storage import STORAGE_ERRORS, storage_failed
+from search.storage import STORAGE_ERRORS, close_study, storage_failed
 from search.study import open_study, summary
 
 
@@ -55,6 +55,7 @@ def run_worker(config: StudyConfig, *, slot: int | None = None) -> Shift:
     with begun(config, prepared) as study:
         warm_start(config, study, prepared.space, prepared.store, progress=False)
     spec, identity = worker_study(config, study), worker_id(os.getpid(), uuid.uuid4().hex[:8])
+    close_study(study)
     if "OMP_NUM_THREADS" not in os.environ:
         limit_threads()
     objective = make_objective(config.model_dump(mode="json"))
@@ -66,9 +67,11 @@ def run_worker(config: StudyConfig, *, slot: int | None = None) -> Shift:
     try:
         with _listening(asked):
             take_part(study, spec, prepared.space, objective, identity, stop)
+        return Shift(config.name, asked.is_set(), summary(study.get_trials(deepcopy=False)))
     except STORAGE_ERRORS as error:
         raise UsageError(storage_failed(spec.storage, error)) from None
-    return Shift(config.name, asked.is_set(), summary(study.get_trials(deepcopy=False)))
+    finally:
+        close_study(study)
 
 
 def _check_driverless(config: StudyConfig) -> None:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.duplicates import is_redrawn
 from search.locking import one_on_all_hosts
 from search.pruning import BUDGET, PausingPruner, is_paused, last_attempts, root_of
-from search.storage import NO_SIGN_OF_LIFE, StudyStorage
+from search.storage import NO_SIGN_OF_LIFE, storage_of
 
 CRASHES_ALLOWED = 1
 _DIED, _INTERRUPTED = "its worker died", "interrupted"
@@ -110,8 +110,8 @@ def rescue(study: optuna.Study) -> None:
 
 def _alone(study: optuna.Study) -> AbstractContextManager[None]:
     """Let one process of all hosts at a time look whether a trial was handed back, and do so."""
-    storage = getattr(study._storage, "_backend", study._storage)
-    return one_on_all_hosts(storage.url, study.study_name) if isinstance(storage, StudyStorage) else nullcontext()
+    storage = storage_of(study)
+    return nullcontext() if storage is None else one_on_all_hosts(storage.url, study.study_name)
 
 
 def _continued(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:

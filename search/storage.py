@@ -155,6 +155,19 @@ def storage_failed(url: str, error: BaseException) -> str:
     )
 
 
+def storage_of(study: optuna.Study) -> StudyStorage | None:
+    """Return the database storage behind Optuna's cache, None where a study has another kind."""
+    found = getattr(study._storage, "_backend", study._storage)
+    return found if isinstance(found, StudyStorage) else None
+
+
+def close_study(study: optuna.Study) -> None:
+    """Let go of a study's connections; a server has only so many."""
+    storage = storage_of(study)
+    if storage is not None:
+        storage.close()
+
+
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
