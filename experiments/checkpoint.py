@@ -43,7 +43,7 @@ def write_checkpoint(path: Place, checkpoint: Checkpoint) -> None:
         digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
     content = save(tensors, {"state": json.dumps(dict(checkpoint.state)), "sha256": digest.hexdigest()})
     if isinstance(path, str):
-        replace_remote(path, previous(path), content)
+        replace_remote(path, str(previous(path)), content)
         return
     with whole_file(path) as temporary:
         with temporary.open("wb") as file:
