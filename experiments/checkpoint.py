@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from experiments.remote import Place, read_remote, remove_remote, replace_remote
 from experiments.whole import whole_file
 
 
@@ -31,15 +33,18 @@ class Checkpoint:
         return {name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)}
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def write_checkpoint(path: Place, checkpoint: Checkpoint) -> None:
     """Write beside the target, sync, keep the previous file as `.previous`, then rename: a kill or a full disk
-    leaves the old one whole."""
+    leaves the old one whole. At a URL the previous one is copied, then the file is replaced."""
     tensors = {name: each.detach().cpu().contiguous() for name, each in checkpoint.tensors.items()}
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(tensors[name].flatten().view(torch.uint8).numpy().tobytes())
     content = save(tensors, {"state": json.dumps(dict(checkpoint.state)), "sha256": digest.hexdigest()})
+    if isinstance(path, str):
+        replace_remote(path, str(previous(path)), content)
+        return
     with whole_file(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
@@ -49,7 +54,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             path.replace(previous(path))
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
+def read_checkpoint(path: Place) -> Checkpoint | None:
     """Read the newest whole checkpoint: the file, else the previous one, else None."""
     for candidate in (path, previous(path)):
         found = _read_one(candidate)
@@ -58,18 +63,33 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
     return None
 
 
-def remove_checkpoint(path: Path) -> None:
+def remove_checkpoint(path: Place) -> None:
     """Forget a checkpoint that is no longer needed."""
     for each in (path, previous(path)):
-        each.unlink(missing_ok=True)
+        if isinstance(each, str):
+            remove_remote(each)
+        else:
+            each.unlink(missing_ok=True)
 
 
-def previous(path: Path) -> Path:
+def previous(path: Place) -> Place:
     """Return where the last but one checkpoint is kept."""
-    return path.with_name(path.name + ".previous")
+    return path + ".previous" if isinstance(path, str) else path.with_name(path.name + ".previous")
 
 
-def _read_one(path: Path) -> Checkpoint | None:
+def _read_one(place: Place) -> Checkpoint | None:
+    if isinstance(place, Path):
+        return _read_file(place)
+    content = read_remote(place)
+    if content is None:
+        return None
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        return _read_file(Path(file.name))
+
+
+def _read_file(path: Path) -> Checkpoint | None:
     if not path.is_file():
         return None
     try:

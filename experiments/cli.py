@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import re
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ def _refused(error: OSError) -> str:
     path = Path(str(error.filename or ""))
     known = path.suffix in (".parquet", ".json", ".yaml", ".yml", ".csv", ".npz", ".safetensors", ".db", ".html")
     where = f": {path}" if error.filename and (known or not path.is_file()) else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{f' ({path})' if where else ''}; make space, and the same command goes on"
     return f"{error.strerror or type(error).__name__}{where}"
 
 
@@ -137,6 +140,17 @@ def _study_verbs(verbs: Verbs) -> None:
     _runs(search)
     _overrides(search)
     search.set_defaults(run="search")
+    worker = verbs.add_parser("worker", help="take part in a study from any machine; the first one begins it")
+    worker.add_argument("--study", required=True, metavar="STUDY", help="a YAML file, or the name of a built-in study")
+    worker.add_argument(
+        "--storage", default=None, metavar="URL", help="study storage that all workers reach (PostgreSQL)"
+    )
+    worker.add_argument(
+        "--checkpoints", default=None, metavar="PLACE", help="folder or fsspec URL that all workers reach"
+    )
+    _runs(worker)
+    _overrides(worker)
+    worker.set_defaults(run="worker")
     audit = verbs.add_parser("audit", help="look for leaks in what a study learns from; compare and register do it too")
     audit.add_argument("study", help="a study that was searched, a YAML file, or the name of a built-in study")
     _runs(audit)
@@ -163,6 +177,7 @@ def _study_verbs(verbs: Verbs) -> None:
     report = verbs.add_parser("report", help="write the HTML report of a study")
     report.add_argument("study")
     _runs(report)
+    _overrides(report)
     report.set_defaults(run="report")
 
 
@@ -211,6 +226,7 @@ def _other_verbs(verbs: Verbs) -> None:
     track.add_argument("action", choices=("sync",))
     track.add_argument("study")
     _runs(track)
+    _overrides(track)
     track.set_defaults(run="track_sync")
     doctor = verbs.add_parser("doctor", help="say what is installed and whether everything answers")
     _runs(doctor)

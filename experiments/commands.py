@@ -48,6 +48,24 @@ def search(arguments: Namespace) -> int:
     return 0 if result.complete else 1
 
 
+def worker(arguments: Namespace) -> int:
+    """Take part in a study."""
+    from experiments.joining import run_worker
+    from experiments.worker import POISONED
+    from search.failures import Poisoned
+
+    for name in ("storage", "checkpoints"):
+        if getattr(arguments, name) is not None:
+            arguments.overrides = [*arguments.overrides, f"search.{name}={getattr(arguments, name)}"]
+    try:
+        shift = run_worker(study_config(arguments, prefer_config=True))
+    except Poisoned as why:
+        print(f"this process can run no more trials ({why}); start another", file=sys.stderr)  # noqa: T201
+        return POISONED
+    say(shift.render())
+    return 0
+
+
 def _control(config: StudyConfig, arguments: Namespace) -> int:
     """Hold a study's way to search against another, at the same budget."""
     from experiments.race import CONTROLS, run_race

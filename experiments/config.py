@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from experiments.compare_config import CompareConfig
+from experiments.remote import Place, place
 from experiments.search_config import SearchConfig
 from experiments.strict import Strict
 from fusion.component import Architecture, UsageError, masked, unknown
@@ -172,6 +173,12 @@ class StudyConfig(_Common):
     def folder(self) -> Path:
         """Where the study keeps its storage, checkpoints and reports."""
         return self.runs / self.name
+
+    def checkpoint(self, root: int) -> Place:
+        """Return where the checkpoint of a trial is, by the number of its first attempt."""
+        shared = self.search.checkpoints
+        folder = ("checkpoints",) if shared is None else (self.name,)
+        return place(shared or str(self.folder), *folder, f"{root}.safetensors")
 
 
 Config = ExperimentConfig | StudyConfig

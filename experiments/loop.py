@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +27,7 @@ from experiments.gradients import Learned, gradients
 from experiments.memory import within_memory
 from experiments.metrics import score, selection_metric
 from experiments.optimizer import make_optimizer, set_pace, warm_up
+from experiments.remote import Place
 from experiments.strategies import make_strategies
 from experiments.strategies.blending import keep_back
 from fusion import FusionModel
@@ -104,7 +104,7 @@ class Run:
         self.at_once = training.batch_size
         self.state = State()
 
-    def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Path | None) -> None:
+    def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Place | None) -> None:
         """Train until the last epoch or until patience runs out."""
         for entry in self.state.history if on_epoch else []:
             on_epoch(int(entry["epoch"]), entry)  # type: ignore[misc]
@@ -251,7 +251,7 @@ class Run:
             state.best_score, state.best_epoch = entry["score"] * self.sign, state.epoch
             state.best = {name: each.detach().cpu().clone() for name, each in trainable_state(self.model).items()}
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Place) -> None:
         """Write everything needed to go on after this epoch."""
         parts = {
             "model": trainable_state(self.model),
@@ -268,7 +268,7 @@ class Run:
             beside["companion"] = self.companion.state()
         write_checkpoint(path, Checkpoint(tensors, {"run": state, **beside}))
 
-    def resume(self, path: Path | None) -> None:
+    def resume(self, path: Place | None) -> None:
         """Go on from a checkpoint if there is a whole one of this run."""
         found = read_checkpoint(path) if path is not None else None
         if found is None or found.state.get("seed") != self.seed:

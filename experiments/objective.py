@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from encoders.preprocessor import Preparation
@@ -15,6 +14,7 @@ from experiments.costs import Judge, training_flops
 from experiments.data.store import Store
 from experiments.device import peak_memory_mb, pick_device, release_memory
 from experiments.feeding import sources
+from experiments.remote import Place
 from experiments.stackable import Member, Watch, can_stack, may_differ
 from experiments.stacked import train_stacked
 from experiments.studies import preparations_of, study_shares, study_space
@@ -95,7 +95,7 @@ class StudyObjective:
             release_memory(self.judge.device)
 
     def _task(self, candidate: Candidate, trial: TrialHandle, among: int = 1) -> _Task:
-        checkpoint = self.config.folder / "checkpoints" / f"{trial.root}.safetensors"
+        checkpoint = self.config.checkpoint(trial.root)
         training = trial_training(self.config.training, candidate)
         return _Task(self.config, self.store, self.judge, candidate, trial, training, checkpoint, among)
 
@@ -139,7 +139,7 @@ class _Task:
         candidate: Candidate,
         trial: TrialHandle,
         training: TrainingConfig,
-        checkpoint: Path,
+        checkpoint: Place,
         among: int,
     ) -> None:
         self.config, self.store, self.judge, self.candidate, self.trial = config, store, judge, candidate, trial

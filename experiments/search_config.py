@@ -42,7 +42,8 @@ class SearchConfig(Strict):
     that no search ends below the plain models that everybody would have tried by hand.
 
     Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
-    pays for small models. `trial_seconds` is the most that one attempt of a trial may take.
+    pays for small models. `trial_seconds` is the most that one attempt of a trial may take. `checkpoints` is a folder
+    or a URL that all hosts of a study reach (`s3://bucket/studies`); without it they are in the study's folder.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
@@ -59,6 +60,7 @@ class SearchConfig(Strict):
     baselines: bool = False
     fractions: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     storage: str | None = None
+    checkpoints: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
     supernet: SupernetConfig | None = None
     objectives: tuple[str, ...] = ()

@@ -4,40 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial
 
+from experiments.beginning import begun, prepare_study, worker_study
 from experiments.checkpoint import remove_checkpoint
-from experiments.compiling import check_compile
 from experiments.config import StudyConfig
-from experiments.costs import check_for_task
 from experiments.engine import LocalEngine
 from experiments.live import LiveView, best_trial, describe
-from experiments.slots import default_workers, visible_gpus
-from experiments.stackable import apart
+from experiments.slots import default_workers
 from experiments.status import epochs_budget, has_live_worker, seconds_left
-from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
+from experiments.studies import load_study, study_spec
 from experiments.supernet import warm_start
 from experiments.supervise import Ending, supervise
-from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
 from experiments.worker import WorkerSpec
-from experiments.workspace import open_store
 from fusion import UsageError
 from search.attempts import continue_stopped, is_over, promote
-from search.first import add_baselines
 from search.objectives import maximises
 from search.pruning import last_attempts
-from search.samplers import sampler_note
 from search.spending import Savings, is_spent, savings
 from search.storage import STORAGE_ERRORS, storage_failed
-from search.study import create_or_resume, issue_tickets, summary
+from search.study import summary
 
 if TYPE_CHECKING:
     from experiments.tracking.late import LateTracker
@@ -96,30 +89,12 @@ def run_search(
         UsageError: the data or the space are not as declared, the study exists with another space, the storage or
             the tracker cannot be used, or the storage failed on the way.
     """
-    space = study_space(config)
-    check_compile(config.training.compile, bool(visible_gpus()))
-    note = sampler_note(config.search.sampler, space)
-    for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
-        if each is not None:
-            logging.getLogger("ehrfusion").warning(each)
-    if fresh:
-        _forget(config)
-    store = open_store(config, progress=live)
-    store.prepare(preparations_of(space, config), progress=live)
-    metric = selection_metric(store.task, config.training)
-    check_for_task(config.search.objectives, metric.name, store.task)
-    attributes = study_attributes(config, space, store, metric.name)
+    prepared = prepare_study(config, fresh=fresh, live=live)
+    metric = prepared.metric
     if config.tracking.enabled:
         _check_tracker(config)  # before anything is written
-    with one_at_a_time(config.folder):  # two drivers must not issue tickets twice
-        study = create_or_resume(study_spec(config), attributes, fresh=fresh)
-        _check_counted(config, study)
-        warm_start(config, study, space, store, progress=live)
-        if config.search.baselines:
-            add_baselines(study, space, config.search.trials)
-        if config.search.trials is not None:
-            issue_tickets(study, config.search.trials)
-    save_config(config)
+    with begun(config, prepared, fresh=fresh) as study:
+        warm_start(config, study, prepared.space, prepared.store, progress=live)
     tracker = _tracker(config, study)
     view = LiveView(
         config.name,
@@ -137,14 +112,6 @@ def run_search(
         return _finish(config, study, ending, tracker)
     except STORAGE_ERRORS as error:
         raise UsageError(storage_failed(study_spec(config).storage, error)) from None
-
-
-def _check_counted(config: StudyConfig, study: optuna.Study) -> None:
-    if config.search.flops is not None and savings(study.get_trials(deepcopy=False)).unknown_flops:
-        raise UsageError(
-            f"study '{config.name}' has trained without counting operations, so search.flops cannot be its budget; "
-            "give trials, epochs or seconds, or choose another name"
-        )
 
 
 def sync_study(config: StudyConfig) -> str:
@@ -206,9 +173,7 @@ def _supervise(
 
 def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
     return WorkerSpec(
-        study=asdict(
-            replace(study_spec(config), total_epochs=epochs_budget(config, study), total_flops=config.search.flops)
-        ),
+        study=asdict(worker_study(config, study)),
         objective="experiments.objective:make_objective",
         space="experiments.studies:worker_space",
         settings=config.model_dump(mode="json"),
@@ -226,7 +191,7 @@ def _finish(config: StudyConfig, study: optuna.Study, ending: Ending, tracker: L
     trials = study.get_trials(deepcopy=False)
     for root, last in last_attempts(trials).items():
         if is_over(last):
-            remove_checkpoint(config.folder / "checkpoints" / f"{root}.safetensors")
+            remove_checkpoint(config.checkpoint(root))
     report = write_study_report(config)
     problem = None
     if tracker is not None:
@@ -292,8 +257,3 @@ def _open_tracker(config: StudyConfig, study: optuna.Study) -> StudyTracker:
         objectives=attributes.get("objectives", ()),
         set_trial_attr=None,
     )
-
-
-def _forget(config: StudyConfig) -> None:
-    for name in ("checkpoints", "workers", "compare", "register"):
-        shutil.rmtree(config.folder / name, ignore_errors=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from encoders import ENCODERS
@@ -11,6 +10,7 @@ from encoders.stacked import STACKABLE as STACKABLE_ENCODERS
 from experiments.config import TrainingConfig
 from experiments.feeding import check_architecture
 from experiments.loop import EpochReport
+from experiments.remote import Place
 from fusion import FUSIONS, Architecture, FusionModel, Spec, UsageError
 from fusion.stacked import STACKABLE as STACKABLE_FUSIONS
 from search.settings import NONE
@@ -26,7 +26,7 @@ class Watch(NamedTuple):
 
     on_epoch: EpochReport | None = None
     should_stop: Callable[[], bool] | None = None
-    checkpoint: Path | None = None
+    checkpoint: Place | None = None
     on_model: Callable[[FusionModel, Mapping[str, Any]], None] | None = None
 
     def asks_to_stop(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from encoders.preprocessor import Preparation
@@ -16,6 +15,7 @@ from experiments.device import peak_memory_mb, pick_device, reset_peak_memory, s
 from experiments.feeding import build_model, preparations, sources
 from experiments.loop import EpochReport, NotFinite, Run, Stopped
 from experiments.metrics import selection_metric
+from experiments.remote import Place
 from fusion import Architecture, FusionModel
 
 __all__ = ["EpochReport", "Fit", "NotFinite", "Stopped", "selection_metric", "train"]
@@ -49,7 +49,7 @@ def train(
     preprocess: Mapping[str, Mapping[str, Any]] | None = None,
     on_epoch: EpochReport | None = None,
     should_stop: Callable[[], bool] | None = None,
-    checkpoint: Path | None = None,
+    checkpoint: Place | None = None,
     on_model: Callable[[FusionModel, Mapping[str, Any]], None] | None = None,
     shares: Shares | None = None,
 ) -> Fit:

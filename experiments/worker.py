@@ -57,7 +57,7 @@ def work(text: str, nonce: str, signals: Any) -> None:
         signal.signal(number, lambda *_: asked.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
     when_gone(spec.driver, asked.set)
-    _limit_threads()
+    limit_threads()
     from search.failures import Poisoned
     from search.study import StudySpec, open_study, worker_loop
 
@@ -83,7 +83,7 @@ def _load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def _limit_threads() -> None:
+def limit_threads() -> None:
     """Use one torch thread, because two processes of two threads each are slower than two of one."""
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.duplicates import is_redrawn
+from search.locking import one_on_all_hosts
 from search.pruning import BUDGET, PausingPruner, is_paused, last_attempts, root_of
-from search.storage import NO_SIGN_OF_LIFE
+from search.storage import NO_SIGN_OF_LIFE, storage_of
 
 CRASHES_ALLOWED = 1
 _DIED, _INTERRUPTED = "its worker died", "interrupted"
@@ -23,8 +25,6 @@ def is_root(trial: FrozenTrial) -> bool:
 
 def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False) -> None:
     """Add a WAITING trial with the same parameters and root, which goes on from the checkpoint; never a second one."""
-    if _continued(study.get_trials(deepcopy=False), trial):
-        return
     kept = {name: value for name, value in trial.user_attrs.items() if name in _KEPT}
     kept["root"] = root_of(trial)
     kept["attempt"] = int(kept.get("attempt", 0)) + 1
@@ -32,7 +32,9 @@ def hand_back(study: optuna.Study, trial: FrozenTrial, *, crashed: bool = False)
     again = create_trial(
         state=TrialState.WAITING, params=trial.params, distributions=trial.distributions, user_attrs=kept
     )
-    study.add_trial(again)
+    with _alone(study):
+        if not _continued(study.get_trials(deepcopy=False), trial):
+            study.add_trial(again)
 
 
 def hand_back_crashed(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -104,6 +106,12 @@ def rescue(study: optuna.Study) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.FAIL,)):
         if trial.user_attrs.get("failure") in (_DIED, NO_SIGN_OF_LIFE):
             hand_back_crashed(study, trial)
+
+
+def _alone(study: optuna.Study) -> AbstractContextManager[None]:
+    """Let one process of all hosts at a time look whether a trial was handed back, and do so."""
+    storage = storage_of(study)
+    return nullcontext() if storage is None else one_on_all_hosts(storage.url, study.study_name)
 
 
 def _continued(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> bool:

@@ -11,12 +11,14 @@ from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial
-from sqlalchemy import event, exc
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event, exc, select
 from sqlalchemy.engine import make_url
 
 from fusion.component import UsageError, masked
 from search.identity import lives_here
+from search.locking import one_on_all_hosts
 from search.outage import make_repeated, wait_for_server
 
 HEARTBEAT_SECONDS = 60
@@ -41,6 +43,7 @@ class StudyStorage(RDBStorage):
         self, url: str, *, tickets_only: bool, on_stale: Callable[[optuna.Study, FrozenTrial], None] | None
     ) -> None:
         self.tickets_only = tickets_only
+        self._silent_since: dict[int, float] = {}
         sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
         with warnings.catch_warnings():
@@ -81,12 +84,26 @@ class StudyStorage(RDBStorage):
 
         A worker of this host that lives gave none because the machine slept, or because it was stopped: it goes on.
         """
-        found = super()._get_stale_trial_ids(study_id)
+        found = [*super()._get_stale_trial_ids(study_id), *self._never_beat(study_id)]
         stale = [each for each in found if not lives_here(self.get_trial(each).user_attrs.get("worker", ""))]
         for trial_id in stale:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 self.set_trial_user_attr(trial_id, "failure", NO_SIGN_OF_LIFE)
         return stale
+
+    def _never_beat(self, study_id: int) -> list[int]:
+        """Find the RUNNING trials that have had no heartbeat for as long as this process has looked, and long enough.
+
+        Their workers died right after they took them, or before they could sign them; Optuna leaves these out.
+        """
+        trial, beat = models.TrialModel, models.TrialHeartbeatModel
+        silent = select(trial.trial_id).where(trial.study_id == study_id, trial.state == TrialState.RUNNING)
+        silent = silent.where(~select(beat.trial_id).where(beat.trial_id == trial.trial_id).exists())
+        with self.engine.connect() as connection:
+            found = list(connection.scalars(silent))
+        now = time.monotonic()
+        self._silent_since = {each: self._silent_since.get(each, now) for each in found}
+        return [each for each, since in self._silent_since.items() if now - since > HEARTBEAT_SECONDS]
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Record that a trial lives, however often the database must be asked."""
@@ -116,7 +133,8 @@ def open_storage(
     if url.startswith("sqlite"):
         _check_local(Path(url.removeprefix("sqlite:///")))
     try:
-        return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
+        with one_on_all_hosts(url, "tables"):  # who opens an empty database makes its tables
+            return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
     except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
         why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"study storage {without_password(url)} does not answer: {masked(why)}") from None
@@ -135,6 +153,19 @@ def storage_failed(url: str, error: BaseException) -> str:
         f"study storage {without_password(url)} failed: {masked(why)}; what was recorded is not lost: see to it, and "
         "the same command goes on where it was"
     )
+
+
+def storage_of(study: optuna.Study) -> StudyStorage | None:
+    """Return the database storage behind Optuna's cache, None where a study has another kind."""
+    found = getattr(study._storage, "_backend", study._storage)
+    return found if isinstance(found, StudyStorage) else None
+
+
+def close_study(study: optuna.Study) -> None:
+    """Let go of a study's connections; a server has only so many."""
+    storage = storage_of(study)
+    if storage is not None:
+        storage.close()
 
 
 def sqlite_url(path: Path) -> str:

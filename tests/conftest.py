@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from toy_mlflow import tracking_server  # noqa: F401 - a fixture of the session
+from toy_postgres import cluster, server  # noqa: F401 - fixtures, one server for the session
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each run at half the speed of one thread
 

@@ -54,9 +54,9 @@ def check_handed_back(folder: Path, crashes: int, failure: str) -> None:
 
 
 def check_goes_on(folder: Path) -> None:
-    """The same command runs what is left, and goes on with what had begun."""
+    """The same command, with another number of workers, runs what is left and goes on with what had begun."""
     (folder / "hold").unlink()
-    assert drive(folder, 5, {"epochs": 2}) == "complete"
+    assert drive(folder, 5, {"epochs": 2}, workers=3) == "complete"
     check_complete(folder, 5)
     starts = [line for line in journal(folder) if line["event"] == "start"]
     assert Counter((line["root"], line["attempt"], line["epoch"]) for line in starts) == dict.fromkeys(

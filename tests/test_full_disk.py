@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from optuna.trial import TrialState
 from toy_search import study
 from toy_trials import begin, constant, run, spec  # noqa: F401 - fixtures
 
 from experiments import searching
+from experiments.cli import main
 from experiments.objective import make_objective
 from experiments.searching import run_search
 from experiments.studies import study_spec, worker_space
@@ -75,6 +77,29 @@ def test_a_storage_that_fails_is_one_line(small_folder: Path, tmp_path: Path, mo
     monkeypatch.setattr(searching, "supervise", fails)
     with pytest.raises(UsageError, match=r"^study storage sqlite:///.*study.db failed: .*goes on where it was$"):
         run_search(study(small_folder, tmp_path, "failing"), live=False)
+
+
+def test_a_disk_that_is_full_while_records_are_prepared_is_one_line_and_leaves_nothing_half_written(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """1 fault: nothing is started, no file is left in the cache; with space, the same command trains."""
+    config = study(small_folder, tmp_path, "prepared", search={"trials": 1, "pruner": "none"})
+    file = tmp_path / "prepared.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_none=True)), encoding="utf-8")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "packed.safetensors")
+
+    with monkeypatch.context() as no_space:
+        no_space.setattr("experiments.data.pack.PackWriter.append", full)
+        assert main(["worker", "--study", str(file)]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "ehrfusion: the disk is full (packed.safetensors); make space, and the same command goes on"
+    ]
+    assert not (config.folder / "study.db").exists()
+    assert list((tmp_path / "cache").rglob("*partial*")) == []
+    assert main(["worker", "--study", str(file)]) == 0
+    assert capsys.readouterr().out.strip() == "prepared: nothing is left to do here (1 complete)"
 
 
 def test_a_checkpoint_that_cannot_be_written_fails_its_trial_only(

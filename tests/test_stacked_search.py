@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_search import preloaded, study  # noqa: F401 - a fixture
+from toy_tracking import empty_runs  # noqa: F401 - a fixture
 
 from experiments import stacked as stacked_module
+from experiments.beginning import begun, prepare_study
 from experiments.config import StudyConfig
 from experiments.objective import StudyObjective, make_objective, trial_training
-from experiments.searching import run_search
+from experiments.searching import run_search, sync_study
 from experiments.stackable import apart
 from experiments.studies import load_study, study_shares, study_space, study_spec, worker_space
+from experiments.tracking.runs import connect, find_runs
 from experiments.train import train
 from experiments.workspace import open_store
 from fusion import UsageError
@@ -40,8 +44,12 @@ def stacking(small_folder: Path, runs: Path, name: str, **parts: Any) -> StudyCo
 def work(config: StudyConfig, objective: StudyObjective, stop: Any = lambda: "") -> list[FrozenTrial]:
     """Be the worker of a study."""
     spec = study_spec(config)
-    created = create_or_resume(spec, {})
-    issue_tickets(created, config.search.trials or 0)
+    if config.tracking.enabled:
+        with begun(config, prepare_study(config)) as created:
+            pass
+    else:
+        created = create_or_resume(spec, {})
+        issue_tickets(created, config.search.trials or 0)
     worker_loop(created, spec, worker_space(config.model_dump(mode="json")), objective, "here", stop)
     return created.get_trials()
 
@@ -153,6 +161,55 @@ def test_a_search_by_processes_stacks_what_it_can_and_says_what_it_cannot(
     assert all("together" not in each.user_attrs for each in by_fusion["gated"])
     assert sum("together" in each.user_attrs for each in by_fusion["late"]) >= 2
     assert by_fusion["gated"]
+
+
+def test_trials_together_are_runs_apart(
+    small_folder: Path,
+    tmp_path: Path,
+    empty_runs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """4 trials in one step, 1 of which diverges: 4 MLflow runs, each with its own epochs, metrics and end."""
+    close = stacked_module._close
+
+    def diverging(run: Any, loss: float, *rest: Any) -> Any:
+        lost = run is stacks[0].runs[1] and run.state.epoch == 1
+        return close(run, float("nan") if lost else loss, *rest)
+
+    stacks: list[Any] = []
+    begin = stacked_module._Stack.__init__
+
+    def remembered(stack: Any, *given: Any) -> None:
+        begin(stack, *given)
+        stacks.append(stack)
+
+    monkeypatch.setattr(stacked_module._Stack, "__init__", remembered)
+    monkeypatch.setattr(stacked_module, "_close", diverging)
+    runs = Path(shutil.copytree(empty_runs, tmp_path / "runs"))
+    tracking = {"uri": f"sqlite:///{runs}/mlflow.db"}
+    config = stacking(small_folder, runs, "tracked", tracking=tracking)
+    trials = work(config, make_objective(config.model_dump(mode="json")))
+    assert [each.user_attrs["together"] for each in trials] == [[0, 1, 2, 3]] * 4
+    assert [each.state.name for each in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    for _ in range(2):
+        assert sync_study(config).startswith("tracked: 4 trials are in sqlite:///")
+    connection = connect(config.tracking.uri, runs)
+    found = {int(run.data.tags["ehrfusion.trial"]): run for run in find_runs(connection, "ehrfusion.kind", "trial")}
+    assert {number: run.info.status for number, run in found.items()} == {
+        0: "FINISHED",
+        1: "FAILED",
+        2: "FINISHED",
+        3: "FINISHED",
+    }
+    assert found[1].data.tags["failure"] == "the loss is nan in epoch 2"
+    for each in trials:
+        run = found[each.number]
+        points = connection.client.get_metric_history(run.info.run_id, "epoch/score")
+        assert [(point.step, point.value) for point in points] == [
+            (entry["epoch"], entry["score"]) for entry in each.user_attrs["history"]
+        ]
+        assert float(run.data.params["training.lr"]) == each.params["training.lr"]
+    assert len({run.data.params["training.lr"] for run in found.values()}) == 4
 
 
 def test_what_is_trained_one_at_a_time_is_named(small_folder: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def test_storage_that_does_not_answer(tmp_path: Path) -> None:
     assert "file is not a database" in refused(f"sqlite:///{text}")
     assert refused("what is this").startswith("study storage (not a database URL) does not answer: ")
     assert "does not answer" in refused("nosuchdatabase://host/studies")
+    assert "does not answer" in refused("grpc://host:13000")  # Optuna's proxy has no heartbeat
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ from experiments.engine import LocalEngine
 from experiments.supervise import Ending, supervise
 from experiments.worker import WorkerSpec
 from fusion.component import Choice, Float
+from search.joining import take_part
+from search.locking import one_on_all_hosts
 from search.space import Candidate, Space
 from search.storage import sqlite_url
 from search.study import StudySpec, create_or_resume, issue_tickets, open_study
@@ -131,6 +133,16 @@ def drive(folder: Path, trials: int, settings: Mapping[str, Any], workers: int =
     study = open_toy(folder, trials)
     options = {"on_tick": lambda _: None, "poll_seconds": 0.05, **options}
     return supervise(study, toy_engine(folder, trials, settings), workers, **options)
+
+
+def join(folder: Path, trials: int, settings: Mapping[str, Any], host: str) -> None:
+    """Be a worker without a driver, as if on another host, so that only its heartbeats tell that it lives."""
+    spec = study_spec(folder, trials)
+    with one_on_all_hosts(spec.storage, "begin"):
+        open_toy(folder, trials)
+    study = open_study(spec, slot=os.getpid())
+    objective = make_objective({"folder": str(folder), **settings})
+    take_part(study, spec, SPACE, objective, f"{host}:boot:1-1:x", lambda: "", poll_seconds=0.1)
 
 
 def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
