@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,17 +16,17 @@ from experiments.checkpoint import remove_checkpoint
 from experiments.compiling import check_compile
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
-from experiments.engine import LocalEngine
+from experiments.engines import check_engine, make_engine
 from experiments.live import LiveView, best_trial, describe
-from experiments.slots import default_workers, visible_gpus
+from experiments.slots import visible_gpus
 from experiments.stackable import apart
-from experiments.status import epochs_budget, has_live_worker, seconds_left
+from experiments.status import epochs_budget, has_live_worker, note_waiting, seconds_left
 from experiments.studies import load_study, preparations_of, save_config, study_attributes, study_space, study_spec
 from experiments.supernet import warm_start
 from experiments.supervise import Ending, supervise
+from experiments.together import check_library
 from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
-from experiments.worker import WorkerSpec
 from experiments.workspace import open_store
 from fusion import UsageError
 from search.attempts import continue_stopped, is_over, promote
@@ -97,6 +96,8 @@ def run_search(
     """
     space = study_space(config)
     check_compile(config.training.compile, bool(visible_gpus()))
+    check_engine(config)
+    check_library(config.training)
     note = sampler_note(config.search.sampler, space)
     for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
         if each is not None:
@@ -128,7 +129,6 @@ def run_search(
         config.search.flops,
         enabled=live,
     )
-    workers = workers or config.search.workers or default_workers()
     try:
         ending = _supervise(config, study, workers, view, tracker)
         return _finish(config, study, ending, tracker)
@@ -165,7 +165,7 @@ def sync_study(config: StudyConfig) -> str:
 
 
 def _supervise(
-    config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: LateTracker | None
+    config: StudyConfig, study: optuna.Study, workers: int | None, view: LiveView, tracker: LateTracker | None
 ) -> Ending:
     left, trained = seconds_left(config, study), study.get_trials(deepcopy=False)
     if (left is not None and left <= 0) or is_spent(trained, epochs_budget(config, study), config.search.flops):
@@ -177,8 +177,11 @@ def _supervise(
     if config.search.trials is not None and not _unfinished(study):
         return "complete"
 
+    engine = make_engine(config, study)
+
     def tick(trials: Sequence[FrozenTrial]) -> None:
-        view.update(trials)
+        note_waiting(study, engine.note())
+        view.update(trials, engine.note())
         if tracker is not None:
             tracker.sync(trials)
 
@@ -188,8 +191,8 @@ def _supervise(
     with view:
         ending = supervise(
             study,
-            LocalEngine(_worker_spec(config, study)),
-            workers,
+            engine,
+            workers or config.search.workers or engine.places(),
             on_tick=tick,
             seconds=left,
             epochs=epochs_budget(config, study),
@@ -199,20 +202,6 @@ def _supervise(
             trial_seconds=config.search.trial_seconds,
         )
     return "exhausted" if ending == "complete" and config.search.trials is None else ending
-
-
-def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
-    return WorkerSpec(
-        study=asdict(
-            replace(study_spec(config), total_epochs=epochs_budget(config, study), total_flops=config.search.flops)
-        ),
-        objective="experiments.objective:make_objective",
-        space="experiments.studies:worker_space",
-        settings=config.model_dump(mode="json"),
-        slot=0,
-        log=str(config.folder / "workers" / "worker-0.log"),
-        driver=os.getpid(),
-    )
 
 
 def _unfinished(study: optuna.Study) -> bool:

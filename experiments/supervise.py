@@ -12,7 +12,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.engine import Engine
+from experiments.engine import TAKEN, Engine
 from search.attempts import fail, fail_lost, promote, rescue
 from search.identity import lives
 from search.spending import is_spent
@@ -65,6 +65,8 @@ def supervise(
         while engine.running() or (ending == "complete" and any(map(_unsigned, trials))):
             time.sleep(poll_seconds)
             ended = engine.poll()
+            taken = {identity for _, identity, code in ended if code == TAKEN}
+            fail_lost(study, lambda trial, taken=taken: trial.user_attrs.get("worker") in taken, stopped=True)
             lost.dead.update(identity for _, identity, _ in ended)
             fail_lost(study, lost, stopped=ending != "complete")
             if ending == "complete":
@@ -86,6 +88,8 @@ def supervise(
                     engine.signal(2 if ending == "budget" else 1)
                 else:
                     idle.update(slot for slot, _, _ in ended)
+                    if all(trial.state.is_finished() for trial in trials):
+                        idle.update(engine.withdraw())
                     crashed = {slot for slot, _, code in ended if code != 0}
                     tickets = seconds is None and epochs is None and flops is None
                     _restart(engine, idle, trials, set() if tickets else crashed)
