@@ -92,7 +92,7 @@ def compare_config(
     if audited == NOT_RUN:
         remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds
-    many = workers or default_workers()
+    many = workers or default_workers(config.training.devices)
     tuned = tune(config, strategies, subject.training, stores, folder, many, progress) if config.compare.tune else []
     by_fold = [{**strategies, **{each.strategy: each.contender for each in tuned if each.fold == k}} for k in folds]
     found = _run(config, folder, by_fold, subject.training, count, many, progress)

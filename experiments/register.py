@@ -123,7 +123,9 @@ def register_study(
     chosen_from = finalists(study, top if pick == "best" else 1, rule=pick)
     second = _second_fold(config, store) if len(chosen_from) > 1 else None
     audited = gate(config, store, progress=progress) if audit else NOT_RUN
-    retrained = _retrain(config, chosen_from, seeds, workers or default_workers(), progress, second)
+    retrained = _retrain(
+        config, chosen_from, seeds, workers or default_workers(config.training.devices), progress, second
+    )
     metric = selection_metric(store.task, config.training)
     winner = (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean)
     chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))

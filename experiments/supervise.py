@@ -88,10 +88,10 @@ def supervise(
                     engine.signal(2 if ending == "budget" else 1)
                 else:
                     idle.update(slot for slot, _, _ in ended)
-                    if all(trial.state.is_finished() for trial in trials):
-                        idle.update(engine.withdraw())
                     crashed = {slot for slot, _, code in ended if code != 0}
                     tickets = seconds is None and epochs is None and flops is None
+                    if tickets and all(trial.state.is_finished() for trial in trials):
+                        idle.update(engine.withdraw())  # nothing is left to do there
                     _restart(engine, idle, trials, set() if tickets else crashed)
             elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
