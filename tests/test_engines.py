@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +17,6 @@ from experiments.live import LiveView
 from experiments.slots import slot_environment
 from experiments.status import note_waiting
 from experiments.worker import WorkerSpec
-from fusion import UsageError
 
 
 def study(runs: Path, **search: Any) -> StudyConfig:
@@ -74,7 +73,7 @@ def test_workers_are_told_where_things_are_and_what_they_need(tmp_path: Path, mo
     assert spec.settings["data"]["folder"] == str(tmp_path / "elsewhere")
     assert spec.needs == (str(tmp_path / "elsewhere"), str(tmp_path / "runs" / "toy" / "study.yaml"))
     assert spec.devices == 2
-    assert WorkerSpec(**__import__("json").loads(spec.to_json())).study["name"] == "toy"
+    assert WorkerSpec(**json.loads(spec.to_json())).study["name"] == "toy"
 
 
 def test_a_slot_has_as_many_gpus_as_a_trial() -> None:
@@ -93,18 +92,3 @@ def test_what_hinders_workers_is_said_once(capsys: pytest.CaptureFixture[str]) -
         view.update([], note)
     assert capsys.readouterr().err == "toy: 1 of 2 workers wait\n"
     assert attributes == {"waiting": ""}
-
-
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-def test_machines_that_cannot_share_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiments import ray_engine
-    from experiments.ray_host import missing
-
-    monkeypatch.setattr(ray_engine, "machines", lambda: {"one", "two"})
-    ray_engine.check_storage("postgresql://somewhere")
-    with pytest.raises(UsageError, match="the Ray cluster has 2 machines, which cannot share SQLite; give search"):
-        ray_engine.check_storage("sqlite:///study.db")
-    here = os.uname().nodename
-    spec = WorkerSpec({"storage": "sqlite:///study.db"}, "", "", {}, 0, "", 0, needs=(str(tmp_path),))
-    assert missing(spec, here) == ""
-    assert f"is SQLite on elsewhere, and a worker was placed on {here}; give" in missing(spec, "elsewhere")
