@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from experiments.companion import Companion
 from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
 from experiments.criterion import make_criterion
@@ -36,22 +37,6 @@ if TYPE_CHECKING:
     from experiments.ranks import Ranks
 
 EpochReport = Callable[[int, dict[str, float]], None]
-
-
-class Companion(Protocol):
-    """What else is learned along with the weights, such as architecture parameters."""
-
-    def before_step(self, batch: Batch) -> None:
-        """Learn before the weights learn from a batch."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Return plain JSON data that `restore` reads back."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        ...
 
 
 Rows = NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""A stand-in for Ray: actors in this process, on nodes that tests take away; what is not here, the engine must not use."""
+"""A stand-in for Ray: actors in this process, on nodes that tests take away; the engine uses no more than is here."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def stand_in(cluster: Cluster) -> dict[str, ModuleType]:
         "remote": remote,
         "kill": kill,
         "get": lambda answer: answer.get(),
-        "wait": lambda answers, timeout: ([each for each in answers if each.is_there()], []),
+        "wait": lambda answers, **_: ([each for each in answers if each.is_there()], []),
         "nodes": lambda: [
             {"NodeID": name, "Alive": alive, "NodeManagerHostname": "here"} for name, alive in cluster.nodes.items()
         ],
@@ -131,7 +131,9 @@ def nodes() -> Iterator[Cluster]:
     cluster = Cluster(2)
     sys.modules.update(stand_in(cluster))
     try:
-        yield cluster
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CUDA_VISIBLE_DEVICES", "")  # an actor sets it in its process, which here is ours
+            yield cluster
     finally:
         for name, module in known.items():
             sys.modules.pop(name, None)
