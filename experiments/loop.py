@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from experiments.ranks import Ranks
 
 EpochReport = Callable[[int, dict[str, float]], None]
-
-
 Rows = NDArray[np.int64]
 
 

@@ -21,7 +21,7 @@ import torch
 from experiments.config import TrainingConfig
 from experiments.worker import when_gone
 from fusion import UsageError
-from search.failures import failure_text
+from search.failures import OUT_OF_MEMORY, failure_text
 
 if TYPE_CHECKING:
     from experiments.ranks import Place, Ranks
@@ -59,7 +59,7 @@ def together(device: torch.device, job: Mapping[str, Any], place: Place | None) 
         job: what `train` is called with.
 
     Raises:
-        RuntimeError: another process of the trial failed; the reason is its own.
+        RuntimeError, MemoryError: another process of the trial failed; the reason is its own.
     """
     training: TrainingConfig = job["training"]
     if training.devices == 1:
@@ -75,7 +75,8 @@ def together(device: torch.device, job: Mapping[str, Any], place: Place | None) 
         for process, *_ in followers:
             process.join(_FAREWELL_SECONDS)
     except RankLost:
-        raise RuntimeError(_reason(followers)) from None
+        reason = _reason(followers)
+        raise (MemoryError if reason == OUT_OF_MEMORY else RuntimeError)(reason) from None
     finally:
         for process, *_ in followers:
             process.kill()
