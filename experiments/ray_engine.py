@@ -204,9 +204,9 @@ class RayEngine:
                 code = None
             except RayActorError:
                 worker.lost = time.monotonic()
-                return None
-            worker.answer = worker.actor.poll.remote()
-            return code
+            if worker.lost is None:
+                worker.answer = worker.actor.poll.remote()
+                return code
         if lives(worker.begun.identity) and time.monotonic() - worker.lost < _FAREWELL_SECONDS:
             return None  # it may be handing back its trial, and nobody else must do so at the same time
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
