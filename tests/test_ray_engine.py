@@ -136,7 +136,7 @@ def test_places_that_are_not_there_are_waited_for(
     with pytest.raises(UsageError, match=r"no worker has found a place in the Ray cluster for 0\.5 s") as raised:
         drive(tmp_path, 2, engine, workers=2, on_tick=lambda _: notes.append(engine.note()))
     assert "each takes 64 CPU (the cluster has 2)" in str(raised.value)
-    assert notes[0].startswith("2 of 2 workers wait for a place in the Ray cluster: each takes 64 CPU")
+    assert notes[-1].startswith("2 of 2 workers wait for a place in the Ray cluster: each takes 64 CPU")
     assert engine.running() == 0
 
 
