@@ -66,7 +66,7 @@ def supervise(
             time.sleep(poll_seconds)
             ended = engine.poll()
             taken = {identity for _, identity, code in ended if code == TAKEN}
-            fail_lost(study, lambda trial, taken=taken: trial.user_attrs.get("worker") in taken, stopped=True)
+            fail_lost(study, _worker_in(taken), stopped=True)
             lost.dead.update(identity for _, identity, _ in ended)
             fail_lost(study, lost, stopped=ending != "complete")
             if ending == "complete":
@@ -122,6 +122,10 @@ def _restart(engine: Engine, idle: set[int], trials: Sequence[FrozenTrial], cras
 
 def _unsigned(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs
+
+
+def _worker_in(workers: set[str]) -> Callable[[FrozenTrial], bool]:
+    return lambda trial: trial.user_attrs.get("worker") in workers
 
 
 class _Lost:
