@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import optuna
 
@@ -14,12 +14,13 @@ from experiments.compiling import check_compile
 from experiments.config import StudyConfig
 from experiments.costs import check_for_task
 from experiments.data.store import Store
+from experiments.engines import check_engine
 from experiments.metrics import Metric
 from experiments.remote import check_place, remove_remote
 from experiments.slots import visible_gpus
 from experiments.stackable import apart
-from experiments.status import epochs_budget
 from experiments.studies import preparations_of, save_config, study_attributes, study_space, study_spec
+from experiments.together import check_library
 from experiments.train import selection_metric
 from experiments.whole import one_at_a_time
 from experiments.workspace import open_store
@@ -30,7 +31,7 @@ from search.samplers import sampler_note
 from search.space import Space
 from search.spending import savings
 from search.storage import open_storage
-from search.study import StudySpec, create_or_resume, issue_tickets
+from search.study import create_or_resume, issue_tickets
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def prepare_study(config: StudyConfig, *, fresh: bool = False, live: bool = Fals
     """
     space = study_space(config)
     check_compile(config.training.compile, bool(visible_gpus()))
+    check_engine(config)
+    check_library(config.training)
     if config.search.checkpoints is not None:
         check_place(config.search.checkpoints)
     note = sampler_note(config.search.sampler, space)
@@ -87,11 +90,6 @@ def begun(config: StudyConfig, prepared: Prepared, *, fresh: bool = False) -> It
             if config.search.trials is not None:
                 issue_tickets(study, config.search.trials)
     save_config(config)
-
-
-def worker_study(config: StudyConfig, study: optuna.Study) -> StudySpec:
-    """Return what a worker needs to take part, with the budget that its trials ask for."""
-    return replace(study_spec(config), total_epochs=epochs_budget(config, study), total_flops=config.search.flops)
 
 
 def _check_counted(config: StudyConfig, study: optuna.Study) -> None:

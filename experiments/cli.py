@@ -133,6 +133,7 @@ def _study_verbs(verbs: Verbs) -> None:
     search = verbs.add_parser("search", help="run a study, or go on with it")
     search.add_argument("study", help="a YAML file, or the name of a built-in study")
     _workers(search)
+    search.add_argument("--engine", choices=("local", "ray"), default=None, help="where workers run (default: local)")
     search.add_argument("--fresh", action="store_true", help="forget what this study did before")
     search.add_argument("--control", choices=("random",), help="also search so, and say whether the study did better")
     search.add_argument("--repeats", type=_count, default=3, help="how often each, with --control (default 3)")

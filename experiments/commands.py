@@ -240,4 +240,5 @@ def config_or_study(arguments: Namespace, *, prefer_config: bool = False) -> Con
 
 def _overrides(arguments: Namespace) -> list[str]:
     runs = [f"runs={arguments.runs}"] if arguments.runs is not None else []
-    return [*runs, *getattr(arguments, "overrides", [])]
+    engine = [f"search.engine={arguments.engine}"] if getattr(arguments, "engine", None) else []
+    return [*runs, *engine, *getattr(arguments, "overrides", [])]

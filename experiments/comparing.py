@@ -83,7 +83,7 @@ def compare_config(
     externals = _externals(config, stores)
     elsewhere = nobody_in_both(store, externals[0]) if externals else ""
     audited = gate_folds(config, stores, progress=progress) if audit else NOT_RUN
-    many = workers or default_workers()
+    many = workers or default_workers(config.training.devices)
     found = best_finalist(config, store, workers=many, progress=progress) if isinstance(config, StudyConfig) else None
     subject = chosen(config, found)
     primary = primary_metric(store.task, config.compare, subject.training)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from experiments.compare_config import CompareConfig
 from experiments.remote import Place, place
-from experiments.search_config import SearchConfig
+from experiments.search_config import FinalistsConfig, SearchConfig
 from experiments.strict import Strict
 from fusion.component import Architecture, UsageError, masked, unknown
 from fusion.task import Kind
@@ -70,7 +70,8 @@ class TrainingConfig(Strict):
 
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
     together; without one the order hangs on a run's own seed. `compile` is for GPUs and
-    long runs, for each run compiles anew: `torch.compile`, by `reduce-overhead` with CUDA graphs.
+    long runs, for each run compiles anew: `torch.compile`, by `reduce-overhead` with CUDA graphs. With several
+    `devices` a batch is dealt out to as many GPUs, or processes where there is none.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 27
@@ -84,6 +85,7 @@ class TrainingConfig(Strict):
     deterministic: bool = True
     batch_order: int | None = None
     compile: Literal["none", "default", "reduce-overhead"] = "none"
+    devices: Annotated[int, Field(ge=1)] = 1
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     unimodal_loss: Annotated[float, Field(ge=0)] = 0.0
@@ -147,13 +149,6 @@ class ExperimentConfig(_Common):
     """One run of one architecture."""
 
     model: ModelConfig
-
-
-class FinalistsConfig(Strict):
-    """How many of the best trials are trained anew, with how many seeds each, to choose what to compare and keep."""
-
-    top: Annotated[int, Field(ge=1)] = 3
-    seeds: Annotated[int, Field(ge=1)] = 3
 
 
 class StudyConfig(_Common):

@@ -12,16 +12,23 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from experiments.slots import slot_environment, visible_gpus
+from experiments.slots import default_workers, slot_environment, visible_gpus
 from experiments.worker import WorkerSpec, work
 from search.identity import lives, worker_id
+
+TAKEN = 76
+"""What an engine gives for the exit code of a worker whose machine was taken away: its trial is not to blame."""
 
 
 class Engine(Protocol):
     """Starts workers somewhere and says how they are."""
 
-    def start(self, slot: int) -> None:
-        """Start the worker of a slot."""
+    def places(self) -> int:
+        """Return how many workers there is room for."""
+        ...
+
+    def start(self, slot: int) -> object:
+        """Start the worker of a slot, as soon as there is a place for it."""
         ...
 
     def poll(self) -> list[tuple[int, str, int]]:
@@ -29,7 +36,7 @@ class Engine(Protocol):
         ...
 
     def running(self) -> int:
-        """Return how many workers run."""
+        """Return how many workers run or wait for a place."""
         ...
 
     def runs(self, worker: str) -> bool:
@@ -42,6 +49,14 @@ class Engine(Protocol):
 
     def signal(self, value: int) -> None:
         """Tell all workers: 1 hand back and end, 2 the budget is spent."""
+        ...
+
+    def withdraw(self) -> list[int]:
+        """Ask no longer for the places that were not found yet; return their slots."""
+        ...
+
+    def note(self) -> str:
+        """Say what hinders the workers; empty if nothing."""
         ...
 
     def stop(self, grace_seconds: float) -> None:
@@ -64,15 +79,22 @@ class LocalEngine:
         self._signal = self._context.Value("i", 0)
         self._gpus = visible_gpus()
 
-    def start(self, slot: int) -> None:
-        """Start the worker of a slot."""
-        environment = slot_environment(slot, self._gpus) | self.spec.environment
+    def places(self) -> int:
+        """Return how many workers there is room for: one a GPU, or one a core where there is no GPU."""
+        return default_workers(self.spec.devices)
+
+    def start(self, slot: int) -> str:
+        """Start the worker of a slot and return its id."""
+        environment = slot_environment(slot, self._gpus, self.spec.devices) | self.spec.environment
         log = Path(self.spec.log).with_name(f"worker-{slot}.log")
         spec = replace(self.spec, slot=slot, log=str(log), environment=environment)
         nonce = uuid.uuid4().hex[:8]
-        process = self._context.Process(target=work, args=(spec.to_json(), nonce, self._signal), daemon=True)
+        daemon = self.spec.devices == 1  # a daemon may have no processes of its own
+        process = self._context.Process(target=work, args=(spec.to_json(), nonce, self._signal), daemon=daemon)
         process.start()
-        self._processes[slot] = (worker_id(int(process.pid or 0), nonce), process)
+        identity = worker_id(int(process.pid or 0), nonce)
+        self._processes[slot] = (identity, process)
+        return identity
 
     def poll(self) -> list[tuple[int, str, int]]:
         """Return (slot, worker id, exit code) of the workers that ended since the last call.
@@ -107,6 +129,14 @@ class LocalEngine:
     def signal(self, value: int) -> None:
         """Tell all workers: 1 hand back and end, 2 the budget is spent."""
         self._signal.value = value
+
+    def withdraw(self) -> list[int]:
+        """Return nothing: every worker finds its place at once."""
+        return []
+
+    def note(self) -> str:
+        """Return nothing: see `withdraw`."""
+        return ""
 
     def stop(self, grace_seconds: float) -> None:
         """Ask all workers to end, wait, then kill."""

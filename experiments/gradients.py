@@ -42,10 +42,10 @@ def gradients(
         for name, value in found.losses.items():
             losses[name] = losses.get(name, 0.0) + value.detach() * share
         sure.append((len(part.rows), found.confidence))
-    return Learned(losses, _mean(sure))
+    return Learned(losses, mean_confidence(sure))
 
 
-def _mean(sure: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+def mean_confidence(sure: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
     """Average what is known of each modality over the parts in which anybody has it."""
     if len(sure) == 1:
         return dict(sure[0][1])

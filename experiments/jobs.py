@@ -61,7 +61,7 @@ def _round(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["experiments.train"])
     broken: list[int] = []
-    given = (visible_gpus(), context.Value("i", 0), os.getpid())
+    given = (visible_gpus(), context.Value("i", 0), os.getpid(), max(map(_devices, settings)))
     with ProcessPoolExecutor(min(workers, len(indices)), context, initializer=_settle, initargs=given) as pool:
         futures: dict[Future[T], int] = {pool.submit(function, settings[index]): index for index in indices}
         for future in as_completed(futures):
@@ -77,8 +77,13 @@ def _round(
     return sorted(broken)
 
 
-def _settle(gpus: Sequence[str], settled: Any, driver: int) -> None:
-    """Give a new process its GPU, in turns with the others of its pool, or else one torch thread.
+def _devices(settings: dict[str, Any]) -> int:
+    """Return how many devices a job takes: what the configuration among its settings says, if there is one."""
+    return int(settings.get("config", {}).get("training", {}).get("devices", 1))
+
+
+def _settle(gpus: Sequence[str], settled: Any, driver: int, devices: int = 1) -> None:
+    """Give a new process its GPUs, in turns with the others of its pool, or else one torch thread.
 
     It ends with its driver: a pool whose driver is killed would wait for jobs for ever.
     """
@@ -86,7 +91,7 @@ def _settle(gpus: Sequence[str], settled: Any, driver: int) -> None:
     with settled.get_lock():
         slot = settled.value
         settled.value += 1
-    os.environ.update(slot_environment(slot, gpus))
+    os.environ.update(slot_environment(slot, gpus, devices))
     import torch
 
     torch.set_num_threads(1)

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from experiments.beginning import begun, prepare_study, worker_study
+from experiments.beginning import begun, prepare_study
 from experiments.config import StudyConfig
+from experiments.engines import worker_study
 from experiments.objective import make_objective
 from experiments.supernet import warm_start
 from experiments.worker import limit_threads

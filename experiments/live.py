@@ -36,6 +36,7 @@ class LiveView:
         self.watched = enabled and sys.stderr.isatty()
         self.started, self.reached_before = time.monotonic(), -1.0
         self.best: float | None = None
+        self.note = ""
         self._live: Any = None
 
     def __enter__(self) -> Self:
@@ -53,8 +54,11 @@ class LiveView:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, trials: Sequence[FrozenTrial]) -> None:
-        """Show how the trials stand now."""
+    def update(self, trials: Sequence[FrozenTrial], note: str = "") -> None:
+        """Show how the trials stand now, and what hinders their workers."""
+        if note and note != self.note and self.enabled and self._live is None:
+            print(f"{self.title}: {note}", file=sys.stderr, flush=True)  # noqa: T201
+        self.note = note
         counts = summary(trials)
         done = finished(trials)
         if self.reached_before < 0:
@@ -108,6 +112,8 @@ class LiveView:
         if best is not None:
             body.add_row("best", f"{self.metric} {best.values[0]:.4f}", describe(best))
         body.add_row("trials", ", ".join(f"{count} {name}" for name, count in counts.items() if count))
+        if self.note:
+            body.add_row("waiting", self.note)
         for trial in trials:
             if trial.state == TrialState.RUNNING:
                 epoch = len(trial.user_attrs.get("history", ()))

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
+from experiments.companion import Companion
 from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
 from experiments.criterion import make_criterion
@@ -32,25 +33,10 @@ from experiments.strategies import make_strategies
 from experiments.strategies.blending import keep_back
 from fusion import FusionModel
 
+if TYPE_CHECKING:
+    from experiments.ranks import Ranks
+
 EpochReport = Callable[[int, dict[str, float]], None]
-
-
-class Companion(Protocol):
-    """What else is learned along with the weights, such as architecture parameters."""
-
-    def before_step(self, batch: Batch) -> None:
-        """Learn before the weights learn from a batch."""
-        ...
-
-    def state(self) -> dict[str, Any]:
-        """Return plain JSON data that `restore` reads back."""
-        ...
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
-        ...
-
-
 Rows = NDArray[np.int64]
 
 
@@ -101,11 +87,14 @@ class Run:
         self.average = WeightAverage(training.average, training.average_decay, training.epochs // 2 + 1)
         self.companion: Companion | None = None
         self.shares: Shares | None = None
+        self.ranks: Ranks | None = None
         self.at_once = training.batch_size
         self.state = State()
 
     def loop(self, on_epoch: EpochReport | None, should_stop: Callable[[], bool] | None, path: Place | None) -> None:
         """Train until the last epoch or until patience runs out."""
+        if self.ranks is not None:
+            self.ranks.agree([*trainable_state(self.model).values(), *self.strategies.state_dict().values()])
         for entry in self.state.history if on_epoch else []:
             on_epoch(int(entry["epoch"]), entry)  # type: ignore[misc]
         while self.state.epoch < self.training.epochs and not self.out_of_patience():
@@ -116,7 +105,7 @@ class Run:
                 entry = {"epoch": float(number), **losses, **self.tune(), **share_entry(self.shares, number)}
                 entry["seconds"] = time.monotonic() - start
                 self.record(entry)
-            if path is not None:
+            if path is not None and (self.ranks is None or self.ranks.rank == 0):
                 self.save(path)
             if on_epoch:
                 on_epoch(self.state.epoch, entry)
@@ -150,13 +139,14 @@ class Run:
         self.strategies.train()
         sums, seen = {"train_loss": torch.zeros((), device=self.device)}, 0
         done = self.steps_before(self.state.epoch + 1)
-        for step, batch in enumerate(self.batches(self.rows_of(self.state.epoch + 1))):
+        part = (self.ranks.rank, self.ranks.world) if self.ranks is not None else (0, 1)
+        for step, batch in enumerate(self.batches(self.rows_of(self.state.epoch + 1), part=part)):
             if should_stop and should_stop():
                 raise Stopped("asked to stop")
             warm_up(self.optimizer, self.training, done + step)
             for name, value in self.step(batch).items():
-                sums[name] = sums.get(name, 0.0) + value * len(batch.rows)
-            seen += len(batch.rows)
+                sums[name] = sums.get(name, 0.0) + value * batch.patients
+            seen += batch.patients
             if (self.device.type == "cpu" or step % 16 == 0) and not sums["train_loss"].isfinite():
                 raise NotFinite(
                     f"the loss is {float(sums['train_loss'])} in epoch {self.state.epoch + 1}, step {step + 1}"
@@ -177,9 +167,13 @@ class Run:
         found, fitting = within_memory(lambda at_once: self.learn(batch, at_once), wanted, self.device)
         if fitting < wanted:
             self.at_once = fitting
+        if self.ranks is not None:
+            found = self.ranks.merge(found, batch.patients, self.trained)
         set_pace(self.optimizer, self.strategies.adjust(dict(self.model.encoders.items()), found.confidence))
         nn.utils.clip_grad_norm_(self.trained, self.training.clip)
         self.optimizer.step()
+        if self.ranks is not None:
+            self.ranks.average_statistics(self.model)
         if self.average.kind == "ema":
             self.average.after_step(trainable_state(self.model))
         total = torch.stack(list(found.losses.values())).sum()
@@ -197,14 +191,16 @@ class Run:
         return gradients(self.model, self.strategies, parts, len(batch.rows), self.device)
 
     def epoch_seed(self) -> int:
-        """Seed the dice of an epoch, so that a resumed one draws what it would have drawn."""
-        return _mix(self.seed, self.state.epoch)
+        """Seed the dice of an epoch, so that a resumed one draws what it would have drawn; each rank has its own."""
+        seed = _mix(self.seed, self.state.epoch)
+        return seed if self.ranks is None or self.ranks.rank == 0 else _mix(seed, self.ranks.rank)
 
-    def batches(self, rows: Rows, shuffle: bool = True) -> Iterator[Batch]:
+    def batches(self, rows: Rows, shuffle: bool = True, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield batches of rows, in an order that hangs on epoch and seed (the run's or `batch_order`) only."""
         seed = self.seed if self.training.batch_order is None else self.training.batch_order
         order = _mix(seed, self.state.epoch) if shuffle else None
-        return iterate_batches(self.feeds, self.store.cohort.targets, rows, self.training.batch_size, shuffle=order)
+        targets, size = self.store.cohort.targets, self.training.batch_size
+        return iterate_batches(self.feeds, targets, rows, size, shuffle=order, part=part)
 
     def look(self) -> None:
         """Compare the losses on rows learned from and rows kept back, where gradient blending is due to."""
@@ -226,7 +222,9 @@ class Run:
 
     def tune(self) -> dict[str, float]:
         """Score the tuning split."""
-        return self.judge(predict_sources(self.model, self.feeds, self.store, self.tuning, self.device))
+        rows = self.tuning if self.ranks is None else self.ranks.part(self.tuning)
+        found = predict_sources(self.model, self.feeds, self.store, rows, self.device)
+        return self.judge(found if self.ranks is None else self.ranks.whole(found, len(self.tuning)))
 
     def judge(self, found: NDArray[np.float32]) -> dict[str, float]:
         """Score predictions (N, K) of the tuning split.

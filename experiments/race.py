@@ -205,7 +205,7 @@ def run_race(
         for each in studies.values():
             run_search(each, workers, live=False)
             advance()
-    scores = _retrained(studies, seeds, workers or default_workers(), progress)
+    scores = _retrained(studies, seeds, workers or default_workers(config.training.devices), progress)
     legs = []
     for plan in sorted(studies, key=lambda each: order.index(each[0])):
         study = load_study(studies[plan])

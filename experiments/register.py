@@ -97,7 +97,7 @@ def register_study(
     store = open_store(config, progress=progress)
     finalists(study, rule=pick)  # a rule that leaves nothing is refused before the audit
     audited = gate(config, store, progress=progress) if audit else NOT_RUN
-    workers = workers or default_workers()
+    workers = workers or default_workers(config.training.devices)
     found = best_finalist(config, store, top=top, seeds=seeds, pick=pick, workers=workers, progress=progress)
     winner, metric = found.winner, selection_metric(store.task, config.training)
     chosen = int((np.argmax if metric.higher_is_better else np.argmin)(winner.scores))

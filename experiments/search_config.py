@@ -27,6 +27,13 @@ class SupernetConfig(Strict):
     top: Annotated[int, Field(ge=1)] = 3
 
 
+class FinalistsConfig(Strict):
+    """How many of the best trials are trained anew, with how many seeds each, to choose what to compare and keep."""
+
+    top: Annotated[int, Field(ge=1)] = 3
+    seeds: Annotated[int, Field(ge=1)] = 3
+
+
 class SearchConfig(Strict):
     """How the space is searched: one total budget, in trials, epochs, seconds or flops, also when resumed.
 
@@ -44,6 +51,10 @@ class SearchConfig(Strict):
     Without `workers` there is one a GPU, or one a core where there is no GPU; more workers than GPUs share them, which
     pays for small models. `trial_seconds` is the most that one attempt of a trial may take. `checkpoints` is a folder
     or a URL that all hosts of a study reach (`s3://bucket/studies`); without it they are in the study's folder.
+
+    The `engine` is where workers run: processes of this machine, or a Ray cluster. There each worker takes
+    `cpus_per_worker` and `gpus_per_worker` (0.25: four share a GPU; without it one where the cluster has GPUs), and if
+    none has found a place after `placement_seconds`, the search ends.
     """
 
     trials: Annotated[int, Field(ge=1)] | None = None
@@ -62,6 +73,10 @@ class SearchConfig(Strict):
     storage: str | None = None
     checkpoints: str | None = None
     trial_seconds: Annotated[float, Field(gt=0)] | None = None
+    engine: Literal["local", "ray"] = "local"
+    cpus_per_worker: Annotated[float, Field(gt=0)] = 1.0
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = None
+    placement_seconds: Annotated[float, Field(gt=0)] = 600.0
     supernet: SupernetConfig | None = None
     objectives: tuple[str, ...] = ()
     limits: dict[str, float] = {}
@@ -74,6 +89,13 @@ class SearchConfig(Strict):
             raise ValueError("give a budget: exactly one of 'trials', 'epochs', 'seconds' and 'flops'")
         if self.flops is not None and self.supernet is not None:
             raise ValueError("the operations of a supernet are not counted; with one, give trials, epochs or seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _gpus_are_whole_or_shared(self) -> SearchConfig:
+        gpus = self.gpus_per_worker
+        if gpus is not None and gpus > 1 and not gpus.is_integer():
+            raise ValueError(f"gpus_per_worker is a part of one GPU or a whole number of them; got {gpus:g}")
         return self
 
     @model_validator(mode="after")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial
 
-from experiments.beginning import begun, prepare_study, worker_study
+from experiments.beginning import begun, prepare_study
 from experiments.checkpoint import remove_checkpoint
 from experiments.config import StudyConfig
-from experiments.engine import LocalEngine
+from experiments.engines import make_engine
 from experiments.live import LiveView, best_trial, describe
-from experiments.slots import default_workers
-from experiments.status import epochs_budget, has_live_worker, seconds_left
+from experiments.status import epochs_budget, has_live_worker, note_waiting, seconds_left
 from experiments.studies import load_study, study_spec
 from experiments.supernet import warm_start
 from experiments.supervise import Ending, supervise
 from experiments.whole import one_at_a_time
-from experiments.worker import WorkerSpec
 from fusion import UsageError
 from search.attempts import continue_stopped, is_over, promote
 from search.objectives import maximises
@@ -106,7 +103,6 @@ def run_search(
         config.search.flops,
         enabled=live,
     )
-    workers = workers or config.search.workers or default_workers()
     try:
         ending = _supervise(config, study, workers, view, tracker)
         return _finish(config, study, ending, tracker)
@@ -135,7 +131,7 @@ def sync_study(config: StudyConfig) -> str:
 
 
 def _supervise(
-    config: StudyConfig, study: optuna.Study, workers: int, view: LiveView, tracker: LateTracker | None
+    config: StudyConfig, study: optuna.Study, workers: int | None, view: LiveView, tracker: LateTracker | None
 ) -> Ending:
     left, trained = seconds_left(config, study), study.get_trials(deepcopy=False)
     if (left is not None and left <= 0) or is_spent(trained, epochs_budget(config, study), config.search.flops):
@@ -147,8 +143,11 @@ def _supervise(
     if config.search.trials is not None and not _unfinished(study):
         return "complete"
 
+    engine = make_engine(config, study)
+
     def tick(trials: Sequence[FrozenTrial]) -> None:
-        view.update(trials)
+        note_waiting(study, engine.note())
+        view.update(trials, engine.note())
         if tracker is not None:
             tracker.sync(trials)
 
@@ -158,8 +157,8 @@ def _supervise(
     with view:
         ending = supervise(
             study,
-            LocalEngine(_worker_spec(config, study)),
-            workers,
+            engine,
+            workers or config.search.workers or engine.places(),
             on_tick=tick,
             seconds=left,
             epochs=epochs_budget(config, study),
@@ -169,18 +168,6 @@ def _supervise(
             trial_seconds=config.search.trial_seconds,
         )
     return "exhausted" if ending == "complete" and config.search.trials is None else ending
-
-
-def _worker_spec(config: StudyConfig, study: optuna.Study) -> WorkerSpec:
-    return WorkerSpec(
-        study=asdict(worker_study(config, study)),
-        objective="experiments.objective:make_objective",
-        space="experiments.studies:worker_space",
-        settings=config.model_dump(mode="json"),
-        slot=0,
-        log=str(config.folder / "workers" / "worker-0.log"),
-        driver=os.getpid(),
-    )
 
 
 def _unfinished(study: optuna.Study) -> bool:

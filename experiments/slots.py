@@ -28,16 +28,24 @@ def visible_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_workers() -> int:
-    """Return how many processes to use when nobody says: one a GPU, or one a core where there is no GPU."""
-    return len(visible_gpus()) or visible_cores()
+def default_workers(devices: int = 1) -> int:
+    """Return how many processes to use when nobody says: one a GPU, or one a core where there is no GPU.
+
+    Args:
+        devices: how many GPUs or cores each takes.
+    """
+    return max(1, (len(visible_gpus()) or visible_cores()) // devices)
 
 
-def slot_environment(slot: int, gpus: Sequence[str]) -> dict[str, str]:
+def slot_environment(slot: int, gpus: Sequence[str], devices: int = 1) -> dict[str, str]:
     """Return what the process of a slot (counted from 0) must have in its environment before it first asks for CUDA.
 
     Slots take the GPUs in turns, so that 8 slots on one GPU share it and 8 slots on 4 GPUs make two a GPU.
+
+    Args:
+        devices: how many GPUs a slot has, as far as there are so many.
     """
     if not gpus:
         return {}
-    return {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)], "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    mine = [gpus[(slot * devices + place) % len(gpus)] for place in range(min(devices, len(gpus)))]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(mine), "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}

@@ -15,6 +15,8 @@ from search.objectives import maximises
 from search.spending import savings, trained_epochs, trained_flops
 from search.study import finished, summary
 
+_WAITING = "waiting"
+
 
 def study_status(config: StudyConfig) -> str:
     """Say how many trials there are of each kind, the best so far and what is spent; whether anybody works on it.
@@ -35,9 +37,17 @@ def study_status(config: StudyConfig) -> str:
             f"best tuning {study.user_attrs['metric']} {best.values[0]:.4f}: trial {best.number}, {describe(best)}"
         )
     lines.append(f"{_reached(config, study)}; trained {savings(trials)}")
+    if study.user_attrs.get(_WAITING):
+        lines.append(study.user_attrs[_WAITING])
     if counts["waiting"] + lost > 0 and counts["running"] == 0:
         lines.append(f"no trial runs at present; to go on: ehrfusion search {config.name}")
     return "\n".join(lines)
+
+
+def note_waiting(study: optuna.Study, note: str) -> None:
+    """Keep what hinders a study's workers where its status is read; empty if nothing does."""
+    if study.user_attrs.get(_WAITING, "") != note:
+        study.set_user_attr(_WAITING, note)
 
 
 def is_lost(trial: FrozenTrial) -> bool:

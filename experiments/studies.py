@@ -202,7 +202,7 @@ def public_settings(config: Config) -> dict[str, Any]:
 
 def _decisive(config: StudyConfig) -> dict[str, Any]:
     """Return the settings under which all trials of one study must have run to be comparable."""
-    data = config.model_dump(mode="json", include={"training", "data", "seed"})
+    data = config.model_dump(mode="json", include={"training", "data", "seed"}, exclude={"training": {"devices"}})
     data["data"] = {name: data["data"][name] for name in ("labels", "window_days", "bad_images", "preprocess")}
     shares = study_shares(config)
     return data | ({"shares": shares.steps} if shares is not None else {})

@@ -12,7 +12,7 @@ from typing import Literal
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from experiments.engine import Engine
+from experiments.engine import TAKEN, Engine
 from search.attempts import fail, fail_lost, promote, rescue
 from search.identity import lives
 from search.spending import is_spent
@@ -65,6 +65,8 @@ def supervise(
         while engine.running() or (ending == "complete" and any(map(_unsigned, trials))):
             time.sleep(poll_seconds)
             ended = engine.poll()
+            taken = {identity for _, identity, code in ended if code == TAKEN}
+            fail_lost(study, _worker_in(taken), stopped=True)
             lost.dead.update(identity for _, identity, _ in ended)
             fail_lost(study, lost, stopped=ending != "complete")
             if ending == "complete":
@@ -88,6 +90,8 @@ def supervise(
                     idle.update(slot for slot, _, _ in ended)
                     crashed = {slot for slot, _, code in ended if code != 0}
                     tickets = seconds is None and epochs is None and flops is None
+                    if tickets and all(trial.state.is_finished() for trial in trials):
+                        idle.update(engine.withdraw())  # nothing is left to do there
                     _restart(engine, idle, trials, set() if tickets else crashed)
             elif asked.count > 1 or time.monotonic() - asked_at > grace_seconds:
                 engine.stop(0.0)
@@ -118,6 +122,10 @@ def _restart(engine: Engine, idle: set[int], trials: Sequence[FrozenTrial], cras
 
 def _unsigned(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.RUNNING and "worker" not in trial.user_attrs
+
+
+def _worker_in(workers: set[str]) -> Callable[[FrozenTrial], bool]:
+    return lambda trial: trial.user_attrs.get("worker") in workers
 
 
 class _Lost:

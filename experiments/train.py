@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from encoders.preprocessor import Preparation
 from experiments.compiling import check_compile, compile_parts
@@ -16,7 +16,11 @@ from experiments.feeding import build_model, preparations, sources
 from experiments.loop import EpochReport, NotFinite, Run, Stopped
 from experiments.metrics import selection_metric
 from experiments.remote import Place
+from experiments.together import check_devices, together
 from fusion import Architecture, FusionModel
+
+if TYPE_CHECKING:
+    from experiments.ranks import Seat
 
 __all__ = ["EpochReport", "Fit", "NotFinite", "Stopped", "selection_metric", "train"]
 
@@ -52,20 +56,23 @@ def train(
     checkpoint: Place | None = None,
     on_model: Callable[[FusionModel, Mapping[str, Any]], None] | None = None,
     shares: Shares | None = None,
+    place: Seat | None = None,
 ) -> Fit:
     """Train one architecture on the train split and keep the epoch that is best on the tuning split.
 
     `on_model` sees the network and what it is fed before anything is learned. With `shares` the first epochs learn from
     some patients only. The held-out split is never read. With a checkpoint path the run goes on where it was; epochs it
-    had already done are reported again, first.
+    had already done are reported again, first. Where it has several devices, this process starts one more for each and
+    leads; those have a `place` of their own.
 
     Raises:
         NotFinite: the loss or the score became NaN or infinite.
         Stopped: `should_stop` said so.
-        UsageError: a component or a setting that cannot be, or compiling without a GPU.
+        UsageError: a component or a setting that cannot be, or compiling without a GPU, or fewer devices than asked.
     """
     device = pick_device()
     check_compile(training.compile, device.type == "cuda")
+    check_devices(training, device)
     seed_everything(seed, training.deterministic)
     reset_peak_memory(device)
     plans = preparations(architecture, preprocess or {})
@@ -78,8 +85,12 @@ def train(
     compile_parts([*model.encoders.values(), model.fusion], training.compile, device)
     run = Run(model, store, training, seed, feeds, device)
     run.shares = shares
-    run.resume(checkpoint)
-    run.loop(on_epoch, should_stop, checkpoint)
+    parts = (store.dataset, store.cohort, store.config, store.cache)
+    job = {"architecture": architecture, "store": parts, "training": training, "seed": seed}
+    job |= {"preprocess": preprocess, "checkpoint": checkpoint, "shares": shares}
+    with together(device, job, place) as run.ranks:
+        run.resume(checkpoint)
+        run.loop(on_epoch, should_stop, checkpoint)
     return finished(run, plans)
 
 

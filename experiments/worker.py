@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +25,11 @@ POISONED = 75
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is told: the study, how to make its objective and space, and its place. Plain JSON data."""
+    """What a worker is told: the study, how to make its objective and space, and its place. Plain JSON data.
+
+    `needs` are paths that must be there, `devices` how many GPUs (or processes on CPUs) a trial takes, and `threads`
+    how many torch uses.
+    """
 
     study: dict[str, Any]
     objective: str
@@ -35,6 +39,9 @@ class WorkerSpec:
     log: str
     driver: int
     environment: dict[str, str] = field(default_factory=dict)
+    needs: Sequence[str] = ()
+    devices: int = 1
+    threads: int = 1
 
     def to_json(self) -> str:
         """Return the text a process is started with."""
@@ -57,7 +64,7 @@ def work(text: str, nonce: str, signals: Any) -> None:
         signal.signal(number, lambda *_: asked.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the driver decides what it means
     when_gone(spec.driver, asked.set)
-    limit_threads()
+    limit_threads(spec.threads)
     from search.failures import Poisoned
     from search.study import StudySpec, open_study, worker_loop
 
@@ -83,11 +90,11 @@ def _load(path: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def limit_threads() -> None:
-    """Use one torch thread, because two processes of two threads each are slower than two of one."""
+def limit_threads(threads: int = 1) -> None:
+    """Use one torch thread if not told otherwise: two processes of two threads each are slower than two of one."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
 
 
 def when_gone(driver: int, act: Callable[[], object]) -> None:

@@ -115,7 +115,7 @@ def test_settings_without_sense_are_refused(settings: dict[str, Any], message: s
 
 
 def test_every_strategy_can_be_searched() -> None:
-    fixed = {"epochs", "metric", "deterministic", "batch_order", "compile"}
+    fixed = {"epochs", "metric", "deterministic", "batch_order", "compile", "devices"}
     assert set(SEARCHED) == set(TrainingConfig.model_fields) - fixed
 
 

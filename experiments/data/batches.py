@@ -26,11 +26,16 @@ class Feed(Protocol):
 
 
 class Batch(NamedTuple):
-    """Inputs by modality, targets and cohort row numbers of B patients. Shape: target (B,) or (B, K), rows (B,)."""
+    """Inputs by modality, targets and cohort row numbers of B patients; `patients` is B, or more where it is a part.
+
+    Shape:
+        target (B,) or (B, K); rows (B,).
+    """
 
     inputs: dict[str, Any]
     target: Tensor
     rows: Tensor
+    patients: int
 
 
 def iterate_batches(
@@ -40,19 +45,24 @@ def iterate_batches(
     batch_size: int,
     *,
     shuffle: int | None,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """Yield every row once, in batches of similar total length.
 
     Args:
         shuffle: a seed: rows are shuffled, sorted by length inside buckets of a few batches, and the batches
             shuffled; None sorts all rows by length, for evaluation.
+        part: (rank, world): of each batch every world-th patient only, from this rank on. Where that is nobody it is
+            the batch's first, so that all ranks have something to go through; it must not count.
     """
     order = torch.as_tensor(rows, dtype=torch.int64)
     lengths = torch.stack([feed.lengths(order) for feed in feeds.values()]).sum(0)
     truth = torch.from_numpy(targets)
     for places in _plan(lengths, batch_size, shuffle):
-        chosen = order[places]
-        yield Batch({name: feed.collate(chosen) for name, feed in feeds.items()}, truth[chosen], chosen)
+        rank, world = part
+        chosen = order[places if world == 1 else places[rank::world] if rank < len(places) else places[:1]]
+        inputs = {name: feed.collate(chosen) for name, feed in feeds.items()}
+        yield Batch(inputs, truth[chosen], chosen, len(places))
 
 
 def _plan(lengths: Tensor, batch_size: int, shuffle: int | None) -> list[Tensor]:
