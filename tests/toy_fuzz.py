@@ -191,7 +191,7 @@ def outcome(arguments: list[str]) -> str:
         AssertionError: it did neither, told of a patient, or left something half-written.
     """
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _in_time():
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _no_noise(), _in_time():
         try:
             code: Any = main(arguments)
         except SystemExit as end:
@@ -211,6 +211,22 @@ def outcome(arguments: list[str]) -> str:
         return "errors listed"
     assert code == 0, text
     return "done"
+
+
+@contextlib.contextmanager
+def _no_noise() -> Iterator[None]:
+    """Check that nothing is written to the terminal behind Python's back, as threads of Rust do that panic."""
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+        file.seek(0)
+        noise = file.read().decode(errors="replace")
+    assert not noise, noise[:600]
 
 
 @contextlib.contextmanager

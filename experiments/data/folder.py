@@ -89,10 +89,8 @@ class Dataset:
             UsageError: a column is missing or is of another type.
         """
         codes = self.code_table.drop_nulls("code")
-        described = codes.filter(pl.col("description").is_not_null()) if "description" in codes.columns else codes[:0]
-        descriptions = dict(zip(described["code"].to_list(), described["description"].to_list(), strict=True))
         edges: list[Edge] = []
-        if "parent_codes" in codes.columns:
+        if codes.schema.get("parent_codes", pl.Null) != pl.Null:
             pairs = (
                 codes.select("code", "parent_codes").explode("parent_codes").drop_nulls().unique(maintain_order=True)
             )
@@ -102,9 +100,7 @@ class Dataset:
             table = read_table(path, dict.fromkeys(("head", "relation", "tail"), TEXT), only=True)
             check_filled(path, table, table.columns)
             edges += [Edge(*row) for row in table.select("head", "relation", "tail").iter_rows()]
-        smiles = codes.select("code", "smiles").drop_nulls() if "smiles" in codes.columns else codes[:0]
-        molecules = dict(zip(smiles["code"], smiles["smiles"], strict=True)) if smiles.height else {}
-        return Knowledge(tuple(edges), descriptions, molecules)
+        return Knowledge(tuple(edges), _said(codes, "description"), _said(codes, "smiles"))
 
     def image(self, name: str) -> Path:
         """Return where an image of the events lies.
@@ -193,6 +189,13 @@ def open_dataset(folder: Path) -> Dataset:
     if not dataset.shards:
         raise UsageError(f"{folder} is no MEDS folder: no parquet file under {folder / 'data'}")
     return dataset
+
+
+def _said(codes: pl.DataFrame, column: str) -> dict[str, str]:
+    """Return what a column says of the codes of which it says something."""
+    if column not in codes.columns:
+        return {}
+    return dict(codes.select("code", column).drop_nulls().iter_rows())
 
 
 def _is_step(step: Any) -> bool:

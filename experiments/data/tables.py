@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fusion.component import UsageError
 
@@ -25,7 +27,14 @@ NUMBER = Kind("float32", lambda kind: kind.is_numeric())
 TEXTS = Kind("a list of strings", lambda kind: getattr(kind, "inner", None) in (pl.String, pl.Null))
 SITE = Kind("string or int64", lambda kind: TEXT.fits(kind) or INTEGER.fits(kind))
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # from 1 to 9999, which is what Python can show
-_UNREADABLE = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    MemoryError,
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+)
 
 
 def read_table(
@@ -49,10 +58,7 @@ def read_table(
     for name, kind in kinds.items():
         if not kind.fits(schema[name]) and (name in needed or schema[name] != pl.Null):
             raise UsageError(f"{path}: column '{name}' must be {kind.name}; got {_shown(schema[name])}")
-    try:
-        table = pl.read_parquet(path, columns=list(kinds) if only else None)
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from None
+    table = _read(path, list(kinds) if only else None)
     return table.with_columns(
         _usual(path, table[name]) for name, kind in kinds.items() if kind in (INTEGER, TIME, TEXT)
     )
@@ -65,9 +71,22 @@ def table_schema(path: Path) -> dict[str, pl.DataType]:
         UsageError: it cannot be read.
     """
     try:
-        return dict(pl.read_parquet_schema(path))
+        found = pl.from_arrow(pq.read_schema(path).empty_table())
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
+    assert isinstance(found, pl.DataFrame)
+    return dict(found.schema)
+
+
+def _read(path: Path, columns: list[str] | None) -> pl.DataFrame:
+    """Read by Arrow: on a damaged file polars panics, and its threads write to the terminal what they stumbled over."""
+    try:
+        with pq.ParquetFile(path) as file:
+            found = pl.from_arrow(file.read(columns))
+    except _UNREADABLE as error:
+        raise _unreadable(path, error) from None
+    assert isinstance(found, pl.DataFrame)
+    return found
 
 
 def check_filled(path: Path, table: pl.DataFrame, names: Sequence[str]) -> None:
