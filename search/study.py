@@ -282,13 +282,8 @@ def _finite(found: float | Sequence[float]) -> Sequence[float]:
 
 def summary(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Count roots by how they stand: complete, pruned, failed, running, waiting; paused or duplicate where some are."""
-    names = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: "pruned",
-        TrialState.FAIL: "failed",
-        TrialState.RUNNING: "running",
-        TrialState.WAITING: "waiting",
-    }
+    names = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+    names |= {TrialState.RUNNING: "running", TrialState.WAITING: "waiting"}
     kinds = [
         "duplicate" if is_duplicate(each) else "paused" if is_paused(each) else names[each.state]
         for each in last_attempts(trials).values()

@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from experiments.config import DataConfig, SplitConfig
 from experiments.data.cohort import Cohort, label_kind, load_cohort
 from experiments.data.folder import Dataset, open_dataset
+from experiments.data_config import DataConfig, SplitConfig
 from experiments.sources.folder import write_dataset, write_splits, write_table
 from fusion import UsageError
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from toy_covid import events, records, write_source
 
-from experiments.config import DataConfig
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
+from experiments.data_config import DataConfig
 from experiments.sources.covid_cxr import convert_covid_cxr
 from experiments.sources.finding_mask import FINDING, names_finding
 

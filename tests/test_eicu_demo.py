@@ -19,10 +19,10 @@ from toy_eicu import (
     write_table,
 )
 
-from experiments.config import DataConfig
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
 from experiments.data.reader import iterate_records
+from experiments.data_config import DataConfig
 from experiments.sources.eicu import convert_eicu
 from fusion.component import UsageError
 

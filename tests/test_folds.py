@@ -10,11 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.compare_config import CompareConfig
-from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort
 from experiments.data.folder import Dataset
 from experiments.data.folds import check_folds, fold_cohort, usual_folds
 from experiments.data.splits import subject_sites
+from experiments.data_config import SplitConfig
 from fusion import Task, UsageError
 
 NAMES = ("train", "tuning", "held_out")

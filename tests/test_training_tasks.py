@@ -15,8 +15,9 @@ import torch
 from toy_training import ARCHITECTURE, PREPROCESS, folder, numbers, open_labels, run, store  # noqa: F401 - fixtures
 
 from experiments import train as training_module
-from experiments.config import DataConfig, TrainingConfig
+from experiments.config import TrainingConfig
 from experiments.data.store import Store
+from experiments.data_config import DataConfig
 from experiments.evaluate import predict_rows
 from experiments.train import NotFinite, selection_metric
 from fusion import Task, UsageError

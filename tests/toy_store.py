@@ -10,10 +10,10 @@ import pytest
 
 from encoders import ENCODERS
 from encoders.preprocessor import Preparation, preparation
-from experiments.config import DataConfig
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
 from experiments.data.store import Store
+from experiments.data_config import DataConfig
 from fusion import Spec
 
 ENCODER = {"codes": "bag", "notes": "bag", "images": "conv", "graph": "ancestors"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 
 from experiments.audit.finding import Finding, Outcome, Skipped
-from experiments.config import DataConfig
 from experiments.data.folder import SPLIT_FILE, Dataset
 from experiments.data.tables import read_table
+from experiments.data_config import DataConfig
 from fusion.component import UsageError
 
 

@@ -11,10 +11,11 @@ from encoders.preprocessor import Preparation
 from experiments.audit import files, fitting, future, outcomes, people, pictures, shuffled, telling
 from experiments.audit.evidence import Evidence
 from experiments.audit.finding import Audit, Line, Outcome, Skipped
-from experiments.config import Config, DataConfig, ExperimentConfig
+from experiments.config import Config, ExperimentConfig
 from experiments.controls import plan as control_plan
 from experiments.data.folder import Dataset
 from experiments.data.store import Store
+from experiments.data_config import DataConfig
 from experiments.feeding import preparations
 from experiments.progress import progress_bar
 from experiments.workspace import git_commit, open_data, open_store

@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments.config import DataConfig
 from experiments.data.folder import SPLITS, Dataset
 from experiments.data.splits import split_fingerprint, split_subjects
 from experiments.data.tables import INTEGER, TIME, check_filled, read_table
+from experiments.data_config import DataConfig
 from fusion.component import UsageError
 from fusion.task import Kind, Task
 

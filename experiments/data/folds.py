@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.config import SplitConfig
 from experiments.data.cohort import Cohort, check_splits
 from experiments.data.splits import split_fingerprint, subject_sites
 from experiments.data.store import Store
+from experiments.data_config import SplitConfig
 from fusion import UsageError
 
 USUAL = 5

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from experiments.config import SplitConfig
 from experiments.data.folder import SPLIT_FILE, SPLITS, Dataset
 from experiments.data.tables import INTEGER, SITE, TIME, read_table, table_schema
+from experiments.data_config import SplitConfig
 from fusion.component import UsageError, unknown
 
 

@@ -22,11 +22,11 @@ from torch import Tensor
 from encoders.packed import Packed
 from encoders.preprocessor import Preparation, Preprocessor
 from encoders.records import Knowledge, Record, UnreadableImage
-from experiments.config import DataConfig
 from experiments.data.cohort import Cohort
 from experiments.data.folder import Dataset
 from experiments.data.pack import PackWriter, open_pack
 from experiments.data.reader import iterate_records
+from experiments.data_config import DataConfig
 from experiments.progress import progress_bar
 from experiments.whole import make_private, scratch, whole_file
 from fusion.component import UsageError
