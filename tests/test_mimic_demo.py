@@ -48,7 +48,7 @@ def test_every_row_is_an_event_or_left_out_for_a_reason(demo: Demo) -> None:
         assert each["facts"] == each["events"] + sum(each["left_out"].values()), name
         assert each["facts"] >= each["rows"]
     assert sum(each["events"] for each in tables.values()) == summary["events"] == events(out).height
-    lines = list(csv.DictReader((out / "reconciliation.csv").open()))
+    lines = list(csv.DictReader((out / "reconciliation.csv").read_text(encoding="utf-8").splitlines()))
     assert {line["table"]: int(line["n"]) for line in lines if line["what"] == "rows"} == dict(plain_rows(src))
     assert summary["patients"] == 100
     assert (summary["hospital_stays"], summary["unit_stays"]) in ((129, 136), (275, 140))

@@ -39,7 +39,7 @@ from experiments.sources.mimic.people import (
 from experiments.sources.mimic.readme import licence, readme
 from experiments.sources.mimic.release import DICTIONARIES, NOT_TAKEN, TABLES, UNKNOWN, find_tables
 from experiments.sources.mimic.times import read_timed
-from experiments.sources.tables import Parts, lay_pieces_apart, read_header, read_pieces, read_whole
+from experiments.sources.tables import Kind, Parts, lay_pieces_apart, read_header, read_pieces, read_whole
 from fusion.component import UsageError
 
 _EVENT = [name for name in FACT if name != "why"]
@@ -143,8 +143,8 @@ def _known(source: _Source) -> Known:
     nothing = {"stay_id": pl.Int64(), "arrived": pl.Datetime("us"), "closed": pl.Datetime("us")}
     visits = pl.DataFrame(schema=nothing)
     if "edstays" in source.found:
-        columns = {"stay_id": "integer", "hadm_id": "integer", "intime": "time", "outtime": "time"}
-        table = read_whole(source.found["edstays"], columns)  # type: ignore[arg-type]
+        columns: dict[str, Kind] = {"stay_id": "integer", "hadm_id": "integer", "intime": "time", "outtime": "time"}
+        table = read_whole(source.found["edstays"], columns)
         table = table.join(admissions, on="hadm_id", how="left").unique("stay_id", keep="first")
         visits = table.select("stay_id", arrived="intime", closed=pl.max_horizontal("outtime", "left"))
     names, labs = knowledge.item_names(source.found), knowledge.laboratory_names(source.found)

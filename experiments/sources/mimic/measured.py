@@ -155,10 +155,10 @@ MEASURED_4 = (
     ),
     Table(
         "triage",
-        {"subject_id": "integer", "stay_id": "integer", "acuity": "number", "chiefcomplaint": "text"} | _VITALS,
+        _VITALS | {"subject_id": "integer", "stay_id": "integer", "acuity": "number", "chiefcomplaint": "text"},
         _triage,
     ),
-    Table("vitalsign", {"subject_id": "integer", "charttime": "time"} | _VITALS, _emergency_vitals),
+    Table("vitalsign", _VITALS | {"subject_id": "integer", "charttime": "time"}, _emergency_vitals),
 )
 MEASURED_3 = (
     Table("chartevents", _NUMBER | {"error": "integer"}, _chart),
