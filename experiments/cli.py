@@ -115,6 +115,16 @@ def _data(verbs: Verbs) -> None:
     eicu.add_argument("--seed", type=int, default=0)
     _overwrite(eicu)
     eicu.set_defaults(run="data_eicu")
+    for version, name in ((3, "MIMIC-III"), (4, "MIMIC-IV")):
+        mimic = kinds.add_parser(f"mimic{version}", help=f"convert {name} (demo or full)")
+        mimic.add_argument("source", type=Path)
+        mimic.add_argument("out", type=Path)
+        mimic.add_argument(
+            "--hours", type=_count, default=24, help="when to predict, after unit admission (default 24)"
+        )
+        mimic.add_argument("--seed", type=int, default=0)
+        _overwrite(mimic)
+        mimic.set_defaults(run="data_mimic", version=version)
     covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
     covid.add_argument("source", type=Path)
     covid.add_argument("out", type=Path)

@@ -54,6 +54,25 @@ def data_eicu(arguments: Namespace) -> int:
     return 0
 
 
+def data_mimic(arguments: Namespace) -> int:
+    """Convert MIMIC-III or MIMIC-IV."""
+    from experiments.sources.mimic import convert_mimic
+    from experiments.sources.mimic.ledger import render
+
+    summary = convert_mimic(
+        arguments.source,
+        arguments.out,
+        arguments.version,
+        hours=arguments.hours,
+        seed=arguments.seed,
+        overwrite=arguments.overwrite,
+        progress=True,
+    )
+    console().print(render(summary["tables"]))
+    _converted(summary, arguments.out)
+    return 0
+
+
 def data_covid_cxr(arguments: Namespace) -> int:
     """Convert the COVID-19 image data collection."""
     from experiments.sources.covid_cxr import convert_covid_cxr

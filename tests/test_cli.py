@@ -83,6 +83,8 @@ def test_help_imports_nothing_heavy() -> None:
         (["data", "check", "nowhere"], "nowhere"),
         (["data", "eicu", "nowhere", "out"], "nowhere"),
         (["data", "covid-cxr", "nowhere", "out"], "nowhere"),
+        (["data", "mimic3", "nowhere", "out"], "nowhere"),
+        (["data", "mimic4", "nowhere", "out", "--hours", "0"], "must be a whole number from 1 up; got '0'"),
         (["search", "demoo"], "did you mean 'demo'?"),
         (["search", "missing.yaml"], "no such file: missing.yaml"),
         (["search", "demo", "search.trails=3"], "did you mean 'search.trials'?"),

@@ -78,6 +78,12 @@ def test_missing_and_wrong_tables_are_one_clear_line_and_leave_nothing(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
+def test_wrong_type_is_named_by_its_own_column_wherever_that_stands(tables: Path, tmp_path: Path) -> None:
+    (tables / "allergy.csv").write_text("other,allergyname,allergyenteredoffset,patientunitstayid\nx,a,soon,11\n")
+    with pytest.raises(UsageError, match=r"allergy\.csv: row 2: column 'allergyenteredoffset' must be integer"):
+        convert_eicu(tables, tmp_path / "out")
+
+
 def test_damaged_archive_and_repeated_stay_are_named(tables: Path, tmp_path: Path) -> None:
     path = write_table(
         tables,

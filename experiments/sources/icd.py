@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from functools import cache
 
-ICD9, ICD10, ICD9_PROCEDURE = "ICD9CM//", "ICD10CM//", "ICD9PROC//"
+ICD9, ICD10 = "ICD9CM//", "ICD10CM//"
+ICD9_PROCEDURE, ICD10_PROCEDURE = "ICD9PROC//", "ICD10PCS//"
 _ICD9 = re.compile(r"(\d{3}|V\d{2}|E\d{3})(\.\d{1,2})?")
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?")
 _PROCEDURE = re.compile(r"\d{2}(\.\d{1,2})?")
+_ICD10_PROCEDURE = re.compile(r"[0-9A-HJ-NP-Z]{7}")
 
 ICD10_CHAPTERS = {
     "A00-B99": "Certain infectious and parasitic diseases",
@@ -112,6 +114,26 @@ def icd_code(text: str) -> str | None:
     return ICD9_PROCEDURE + code if _PROCEDURE.fullmatch(code) else None
 
 
+def icd_spelled(code: str, version: int, *, procedure: bool = False) -> str | None:
+    """Return a code that was written without its point, with its vocabulary; None where it is no code of the version.
+
+    Examples:
+        >>> [icd_spelled("I5023", 10), icd_spelled("4280", 9), icd_spelled("E9802", 9), icd_spelled("x", 9)]
+        ['ICD10CM//I50.23', 'ICD9CM//428.0', 'ICD9CM//E980.2', None]
+        >>> icd_spelled("3605", 9, procedure=True), icd_spelled("02703ZZ", 10, procedure=True)
+        ('ICD9PROC//36.05', 'ICD10PCS//02703ZZ')
+    """
+    text = code.strip().upper().replace(".", "")
+    if procedure and version == 10:
+        return ICD10_PROCEDURE + text if _ICD10_PROCEDURE.fullmatch(text) else None
+    whole = 2 if procedure else 4 if version == 9 and text.startswith("E") else 3
+    dotted = f"{text[:whole]}.{text[whole:]}" if len(text) > whole else text
+    pattern, vocabulary = (_ICD9, ICD9) if version == 9 else (_ICD10, ICD10)
+    if procedure:
+        pattern, vocabulary = _PROCEDURE, ICD9_PROCEDURE
+    return vocabulary + dotted if version in (9, 10) and pattern.fullmatch(dotted) else None
+
+
 @cache
 def icd_parent(code: str) -> str | None:
     """Return the code above: a digit shorter, then the category, the block and the chapter.
@@ -124,6 +146,8 @@ def icd_parent(code: str) -> str | None:
     vocabulary += "//"
     if "." in bare:
         return vocabulary + bare[:-1].rstrip(".")
+    if vocabulary == ICD10_PROCEDURE:  # section, body system, operation
+        return vocabulary + bare[: min(3, len(bare) - 1)] if len(bare) > 1 else None
     if vocabulary not in (ICD9, ICD10):
         return None
     chapters = ICD9_CHAPTERS if vocabulary == ICD9 else ICD10_CHAPTERS

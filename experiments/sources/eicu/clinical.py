@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.sources.eicu.tables import STAY, Parts, Table
+from experiments.sources.eicu.tables import STAY, Table
 from experiments.sources.icd import icd_code
+from experiments.sources.tables import Parts
 
 _HISTORY_PREFIX = r"^notes/Progress Notes/Past History/(Organ Systems/|Past History Obtain Options/)?"
 

@@ -19,7 +19,7 @@ from experiments.sources.eicu.measurements import HOURLY, MEASUREMENTS, read_yai
 from experiments.sources.eicu.notes import NOTES, history_notes
 from experiments.sources.eicu.readme import licence, readme
 from experiments.sources.eicu.stays import dated, read_stays, stay_events, with_hospital
-from experiments.sources.eicu.tables import Parts, Table, find_table, lay_apart, lay_pieces_apart
+from experiments.sources.eicu.tables import Table, lay_apart, shards_of
 from experiments.sources.folder import (
     new_folder,
     split_by_group,
@@ -31,6 +31,7 @@ from experiments.sources.folder import (
     write_labels,
     write_splits,
 )
+from experiments.sources.tables import Parts, find_table, lay_pieces_apart
 from fusion.component import UsageError
 
 TABLES = (*CLINICAL, *DRUGS, *MEASUREMENTS, NOTES)
@@ -111,7 +112,7 @@ def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path,
     others = ("hospital", *(table.name for table in HOURLY if table not in wanted))
     laid.missing.extend(name for name in others if find_table(src, name) is None)
     if yaib is not None:
-        laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, stays, folder)
+        laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, shards_of(stays), folder)
         laid.events.append(yaib_events)
     return laid
 

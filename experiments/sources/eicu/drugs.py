@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from experiments.sources.eicu.clinical import events_of
-from experiments.sources.eicu.tables import STAY, Parts, Table
+from experiments.sources.eicu.tables import STAY, Table
+from experiments.sources.tables import Parts
 
 _NO_DRUG = r"^(volume|ivf|crystalloids?|.*\(ml\).*)$"
 

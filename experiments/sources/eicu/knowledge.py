@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import polars as pl
@@ -34,7 +34,9 @@ def parent(code: str, groups: dict[str, str]) -> str | None:
     return icd_parent(code)
 
 
-def hierarchy(codes: Iterable[str]) -> dict[str, list[str]]:
+def hierarchy(
+    codes: Iterable[str], parent: Callable[[str, dict[str, str]], str | None] = parent
+) -> dict[str, list[str]]:
     """Return the parents of codes and of all their ancestors."""
     groups = channels.parents()
     found: dict[str, list[str]] = {}

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 from experiments.sources.eicu.channels import APACHE_UNITS, APERIODIC, CHARTED, LAB, PERIODIC, YAIB, Channel
 from experiments.sources.eicu.clinical import events_of, path_code
 from experiments.sources.eicu.stays import DAY_MINUTES
-from experiments.sources.eicu.tables import STAY, Kind, Parts, Table
+from experiments.sources.eicu.tables import STAY, Table
+from experiments.sources.tables import Kind, Parts
 from fusion.component import UsageError
 
 _EXAM_PREFIX = r"^notes/Progress Notes/Physical Exam/(Physical Exam/)?"

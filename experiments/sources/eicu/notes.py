@@ -6,7 +6,8 @@ import re
 
 import polars as pl
 
-from experiments.sources.eicu.tables import STAY, Parts, Table
+from experiments.sources.eicu.tables import STAY, Table
+from experiments.sources.tables import Parts
 
 _BOILERPLATE = re.compile(
     r"/View and Save/|/View Options/|/Skip Screen Options|/Include Rx/|/system unique note types/"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from experiments.sources.terms import Terms, read_terms
 
 _TEXT = """# {name}, converted to MEDS 0.4 by ehrfusion
 
@@ -73,32 +75,11 @@ _HOURLY = (
     "\nHourly values: van de Water R et al. Yet Another ICU Benchmark, ICLR 2024, made with ricu from the\n"
     "same database."
 )
-_ODBL_TERMS = (
-    "This derived database stays under the same licence; the notice is in LICENSE-DATA.txt. Contains\n"
-    "information from the eICU Collaborative Research Database Demo, which is made available under the ODbL."
-)
-_OTHER_TERMS = "The terms of the source bind this copy as well; do not pass it on where they forbid it."
-
-
-class Terms(NamedTuple):
-    """What the data are called, under which licence they stand, and the file that says so."""
-
-    name: str
-    version: str
-    licence: str
-    file: Path | None
-    demo: bool
 
 
 def licence(src: Path) -> Terms:
-    """Read the terms from the licence file of the source: the demo is under ODbL, the full data are not."""
-    file = next((path for path in sorted(src.glob("LICENSE*")) if path.is_file()), None)
-    text = "" if file is None else file.read_text(encoding="utf-8", errors="replace")
-    if "Open Database License" in text:
-        name = "eICU Collaborative Research Database Demo"
-        return Terms(name, "2.0", "ODbL-1.0", file, True)
-    kind = "PhysioNet Credentialed Health Data License" if "PhysioNet" in text else "as the source"
-    return Terms("eICU Collaborative Research Database", "2.0", kind, file, False)
+    """Read the terms from the licence file of the source."""
+    return read_terms(src, "eICU Collaborative Research Database", "2.0", "2.0")
 
 
 def readme(terms: Terms, summary: dict[str, Any]) -> str:
@@ -114,7 +95,7 @@ def readme(terms: Terms, summary: dict[str, Any]) -> str:
         counts=counts,
         attribution=attribution,
         licence=terms.licence,
-        terms=_ODBL_TERMS if terms.demo else _OTHER_TERMS,
+        terms=terms.text,
         late=f"{summary['events_out_of_time']:,}",
         events=f"{summary['events']:,}",
         missing=", ".join(summary["missing_tables"]) or "none",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.sources.eicu.tables import STAY, Kind, read_pieces
+from experiments.sources.eicu.tables import STAY
+from experiments.sources.tables import Kind, check_key, read_pieces
 from fusion.component import UsageError
 
 DAY_MINUTES = 24 * 60
@@ -43,7 +44,6 @@ HOSPITAL: dict[str, Kind] = {
     "region": "text",
 }
 _NEEDED = (
-    STAY,
     "patienthealthsystemstayid",
     "uniquepid",
     "hospitaladmitoffset",
@@ -67,13 +67,7 @@ def read_stays(path: Path, patients_per_shard: int) -> pl.DataFrame:
     if not pieces:
         raise UsageError(f"{path}: no unit stay in it")
     table = pl.concat(pieces)
-    for name in _NEEDED:
-        if table[name].null_count():
-            row = int(table[name].is_null().arg_true()[0]) + 2
-            raise UsageError(f"{path}: row {row}: column '{name}' is empty")
-    if table[STAY].n_unique() < table.height:
-        row = int(table[STAY].is_duplicated().arg_true()[1]) + 2
-        raise UsageError(f"{path}: row {row}: '{STAY}' repeats a unit stay")
+    check_key(path, table, STAY, _NEEDED, "a unit stay")
     table = table.with_columns(
         stay=pl.col(STAY),
         subject_id=pl.col("uniquepid").rank("dense").cast(pl.Int64),
