@@ -140,7 +140,8 @@ def test_latex_is_escaped_and_its_tables_are_whole(found: Comparison) -> None:
     text = comparison_tex(replace(found, rows=rows))
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 2
     assert r"late\_\& & fusion" in text
-    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    braces = text.replace("\\\\", "")  # a row's end and a brace are no escaped brace
+    assert braces.count("{") - braces.count(r"\{") == braces.count("}") - braces.count(r"\}")
     for line in text.splitlines():
         if line.endswith(r"\\"):
             assert len(re.findall(r"(?<!\\)&", line)) in (6, 4)
