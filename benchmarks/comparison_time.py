@@ -34,9 +34,10 @@ def main() -> None:
     config, start = parse_config(plain), time.perf_counter()
     found, folder = compare_config(config, seeds=given.seeds, workers=given.workers)
     seconds = time.perf_counter() - start
-    runs = len(found.rows) * given.folds * given.seeds
+    strategies = len({row.strategy for row in found.rows})
     print(found.verdict())
-    print(f"{len(found.rows)} strategies x {given.folds} folds x {given.seeds} seeds: {runs} runs in {seconds:.0f} s")
+    runs = f"{strategies} strategies x {given.folds} folds x {given.seeds} seeds"
+    print(f"{runs}: {strategies * given.folds * given.seeds} runs and the report in {seconds:.0f} s")
     print(f"{folder / 'comparison.html'}, {(folder / 'comparison.html').stat().st_size / 1e6:.1f} MB")
 
 

@@ -15,30 +15,13 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_cluster import cluster  # noqa: F401
-from toy_study import attempts, check_complete, journal, open_toy, read, toy_engine
+from toy_study import attempts, check_complete, drive, journal, ray_engine, read, started
 
-from experiments.supervise import Ending, supervise
 from fusion import UsageError
 from search.identity import lives
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'ehrfusion[ray]')")
-
-from experiments.ray_engine import RayEngine  # noqa: E402
-
-
-def ray_engine(folder: Path, trials: int, settings: dict[str, Any], **options: Any) -> RayEngine:
-    return RayEngine(toy_engine(folder, trials, settings).spec, preload=("search.study",), **options)
-
-
-def drive(folder: Path, trials: int, engine: RayEngine, workers: int = 2, **options: Any) -> Ending:
-    options = {"on_tick": lambda _: None, "poll_seconds": 0.1, **options}
-    return supervise(open_toy(folder, trials), engine, workers, **options)
-
-
-def started(folder: Path) -> list[int]:
-    """Return the processes that began trials, in order."""
-    return [line["pid"] for line in journal(folder) if line["event"] == "start"]
 
 
 def test_two_workers_spend_the_budget_exactly(cluster: Any, tmp_path: Path) -> None:
@@ -74,11 +57,13 @@ def test_workers_that_are_asked_to_stop_hand_back_their_trials(cluster: Any, tmp
     hold.touch()
     engine = ray_engine(tmp_path, 2, {"epochs": 2, "hold": str(hold)})
     codes: list[int] = []
+    asked: list[int] = []
     poll = engine.poll
     engine.poll = lambda: [codes.append(each[2]) or each for each in poll()]  # type: ignore[method-assign]
 
     def tick(trials: Sequence[FrozenTrial]) -> None:
-        if len(started(tmp_path)) == 2 and not codes:
+        if len(started(tmp_path)) == 2 and not asked:  # asked twice, it would not wait for them
+            asked.append(os.getpid())
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert threading.current_thread() is threading.main_thread()

@@ -184,3 +184,20 @@ def check_complete(folder: Path, trials: int) -> None:
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     print(drive(Path(told["folder"]), told["trials"], told["settings"]), flush=True)
+
+
+def ray_engine(folder: Path, trials: int, settings: dict[str, Any], **options: Any) -> Any:
+    """Return Ray's engine of a toy study, whether Ray is real or a stand-in."""
+    from experiments.ray_engine import RayEngine
+
+    return RayEngine(toy_engine(folder, trials, settings).spec, preload=("search.study",), **options)
+
+
+def drive(folder: Path, trials: int, engine: Any, workers: int = 2, **options: Any) -> Ending:
+    options = {"on_tick": lambda _: None, "poll_seconds": 0.1, **options}
+    return supervise(open_toy(folder, trials), engine, workers, **options)
+
+
+def started(folder: Path) -> list[int]:
+    """Return the processes that began trials, in order."""
+    return [line["pid"] for line in journal(folder) if line["event"] == "start"]
