@@ -117,7 +117,8 @@ class Dataset:
         """Name the row that an image belongs to instead of its file, whose name may be a patient's."""
         column = self.image_column or ""
         for shard in self.shards if column else []:
-            names = read_table(shard, {}, {column: TEXT}, only=True).to_dict().get(column, [])
+            table = read_table(shard, {}, {column: TEXT}, only=True)
+            names = table[column].to_list() if column in table.columns else []
             row = next(
                 (row for row, name in enumerate(names) if name is not None and self.folder / name == image), None
             )
