@@ -69,13 +69,13 @@ def in_digits(value: Any) -> str | Stacked:
 
 
 def _bound(value: float) -> str:
-    return f"{value:.3f}" if math.isfinite(value) else "no bound"
+    return f"{value:z.3f}" if math.isfinite(value) else "no bound"
 
 
 def _decimals(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
-    return f"{value:.3f}" if math.isfinite(value) else UNDEFINED
+    return f"{value:z.3f}" if math.isfinite(value) else UNDEFINED
 
 
 def probability(p: float) -> str:
