@@ -15,7 +15,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_cluster import cluster  # noqa: F401
-from toy_study import attempts, check_complete, drive, journal, ray_engine, read, started
+from toy_study import attempts, check_complete, drive_with, journal, ray_engine, read, started
 
 from fusion import UsageError
 from search.identity import lives
@@ -28,7 +28,7 @@ def test_two_workers_spend_the_budget_exactly(cluster: Any, tmp_path: Path) -> N
     engine = ray_engine(tmp_path, 6, {"epochs": 2, "epoch_seconds": 0.2})
     assert engine.gpus == 0
     assert engine.places() == 2
-    assert drive(tmp_path, 6, engine) == "complete"
+    assert drive_with(engine, tmp_path, 6) == "complete"
     check_complete(tmp_path, 6)
     assert engine.running() == 0
     assert {log.name for log in (tmp_path / "workers").iterdir()} <= {"worker-0.log", "worker-1.log"}
@@ -46,7 +46,9 @@ def test_a_killed_worker_loses_nothing(cluster: Any, tmp_path: Path) -> None:
         if len(started(tmp_path)) >= 3:
             hold.unlink(missing_ok=True)
 
-    assert drive(tmp_path, 3, ray_engine(tmp_path, 3, {"epochs": 2, "hold": str(hold)}), on_tick=tick) == "complete"
+    assert (
+        drive_with(ray_engine(tmp_path, 3, {"epochs": 2, "hold": str(hold)}), tmp_path, 3, on_tick=tick) == "complete"
+    )
     check_complete(tmp_path, 3)
     (twice,) = [each for each in attempts(tmp_path).values() if len(each) == 2]
     assert twice[0].user_attrs["failure"] == "its worker died"
@@ -67,12 +69,12 @@ def test_workers_that_are_asked_to_stop_hand_back_their_trials(cluster: Any, tmp
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert threading.current_thread() is threading.main_thread()
-    assert drive(tmp_path, 2, engine, on_tick=tick) == "interrupted"
+    assert drive_with(engine, tmp_path, 2, on_tick=tick) == "interrupted"
     assert codes == [0, 0]
     assert sorted(trial.state.name for trial in read(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
     assert all(each.user_attrs["crashes"] == 0 for each in read(tmp_path) if each.state == TrialState.WAITING)
     hold.unlink()
-    assert drive(tmp_path, 2, ray_engine(tmp_path, 2, {"epochs": 2})) == "complete"
+    assert drive_with(ray_engine(tmp_path, 2, {"epochs": 2}), tmp_path, 2) == "complete"
     check_complete(tmp_path, 2)
     assert [line["epoch"] for line in journal(tmp_path) if line["event"] == "start"] == [0, 0, 1, 1]
 
@@ -91,7 +93,7 @@ def test_a_worker_that_is_told_to_end_by_its_machine_does_so_in_peace(cluster: A
             hold.unlink(missing_ok=True)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold)})
-    assert drive(tmp_path, 1, engine, workers=1, on_tick=tick) == "complete"
+    assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"
     check_complete(tmp_path, 1)
     assert read(tmp_path)[0].user_attrs["failure"] == "interrupted"
 
@@ -101,14 +103,14 @@ def test_places_that_are_not_there_are_waited_for(cluster: Any, tmp_path: Path) 
     assert engine.places() == 1
     notes: list[str] = []
     with pytest.raises(UsageError, match="no worker has found a place in the Ray cluster for 5 s") as raised:
-        drive(tmp_path, 2, engine, workers=1, on_tick=lambda _: notes.append(engine.note()))
+        drive_with(engine, tmp_path, 2, workers=1, on_tick=lambda _: notes.append(engine.note()))
     assert "each takes 64 CPU (the cluster has 2)" in str(raised.value)
     assert notes[-1].startswith("1 of 1 workers wait for a place in the Ray cluster: each takes 64 CPU")
     assert engine.running() == 0
 
 
 def test_more_workers_than_places_end_with_the_work(cluster: Any, tmp_path: Path) -> None:
-    assert drive(tmp_path, 3, ray_engine(tmp_path, 3, {}), workers=4) == "complete"
+    assert drive_with(ray_engine(tmp_path, 3, {}), tmp_path, 3, workers=4) == "complete"
     check_complete(tmp_path, 3)
 
 
@@ -116,7 +118,7 @@ def test_a_machine_that_lacks_the_data_says_so(cluster: Any, tmp_path: Path) -> 
     engine = ray_engine(tmp_path, 1, {})
     engine.spec = replace(engine.spec, needs=("/no/such/data",))
     with pytest.raises(UsageError, match="has no /no/such/data; data and runs must be in folders that all machines"):
-        drive(tmp_path, 1, engine, workers=1)
+        drive_with(engine, tmp_path, 1, workers=1)
     assert [trial.state for trial in read(tmp_path)] == [TrialState.WAITING]
 
 
@@ -137,7 +139,7 @@ def test_a_removed_node_gives_its_worker_to_the_other(cluster: Any, tmp_path: Pa
             assert not lives(gone[0])
             hold.unlink(missing_ok=True)
 
-    assert drive(tmp_path, 2, engine, on_tick=tick) == "complete"
+    assert drive_with(engine, tmp_path, 2, on_tick=tick) == "complete"
     check_complete(tmp_path, 2)
     (twice,) = [each for each in attempts(tmp_path).values() if len(each) == 2]
     # on one machine the supervisor may see that the process is gone before Ray says that the node is

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_ray import Cluster, nodes  # noqa: F401
-from toy_study import attempts, check_complete, drive, ray_engine, read, started
+from toy_study import attempts, check_complete, drive_with, ray_engine, read, started
 
 from fusion import UsageError
 
@@ -21,7 +21,7 @@ def test_more_workers_than_places_spend_the_budget_exactly(nodes: Cluster, tmp_p
     """The third has no place, and is not waited for when the work is done."""
     engine = ray_engine(tmp_path, 5, {"epochs": 2})
     assert (engine.gpus, engine.places()) == (0, 2)
-    assert drive(tmp_path, 5, engine, workers=3) == "complete"
+    assert drive_with(engine, tmp_path, 5, workers=3) == "complete"
     check_complete(tmp_path, 5)
     assert engine.running() == 0
     assert not any(each.alive for each in nodes.actors)
@@ -40,7 +40,7 @@ def test_a_killed_worker_is_replaced_and_blamed(nodes: Cluster, tmp_path: Path) 
             hold.unlink(missing_ok=True)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold)})
-    assert drive(tmp_path, 1, engine, workers=1, on_tick=tick) == "complete"
+    assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"
     check_complete(tmp_path, 1)
     assert [each.user_attrs.get("failure") for each in read(tmp_path)] == ["its worker died", None]
 
@@ -63,7 +63,7 @@ def test_a_lost_node_is_nobodys_fault(nodes: Cluster, tmp_path: Path) -> None:
             hold.unlink(missing_ok=True)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold)})
-    assert drive(tmp_path, 1, engine, workers=1, on_tick=tick) == "complete"
+    assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"
     check_complete(tmp_path, 1)
     assert [each.user_attrs.get("failure") for each in read(tmp_path)] == ["interrupted"] * 3 + [None]
     assert len(set(started(tmp_path))) == 4
@@ -85,7 +85,7 @@ def test_a_worker_whose_actor_dies_is_left_to_hand_back_its_trial(nodes: Cluster
             hold.unlink(missing_ok=True)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold), "farewell_seconds": 0.5})
-    assert drive(tmp_path, 1, engine, workers=1, on_tick=tick) == "complete"
+    assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"
     check_complete(tmp_path, 1)
     assert [each.user_attrs.get("failure") for each in read(tmp_path)] == ["interrupted", None]
     assert len(attempts(tmp_path)[0]) == 2
@@ -105,7 +105,7 @@ def test_workers_that_are_asked_to_stop_hand_back_their_trials(nodes: Cluster, t
     codes: list[int] = []
     poll = engine.poll
     engine.poll = lambda: [codes.append(each[2]) or each for each in poll()]
-    assert drive(tmp_path, 2, engine, on_tick=tick) == "interrupted"
+    assert drive_with(engine, tmp_path, 2, on_tick=tick) == "interrupted"
     assert codes == [0, 0]
     assert sorted(each.state.name for each in read(tmp_path)) == ["FAIL", "FAIL", "WAITING", "WAITING"]
 
@@ -119,7 +119,7 @@ def test_places_that_are_not_there_are_waited_for(
     engine = ray_engine(tmp_path, 2, {}, cpus=64.0, placement_seconds=0.5)
     notes: list[str] = []
     with pytest.raises(UsageError, match=r"no worker has found a place in the Ray cluster for 0\.5 s") as raised:
-        drive(tmp_path, 2, engine, workers=2, on_tick=lambda _: notes.append(engine.note()))
+        drive_with(engine, tmp_path, 2, workers=2, on_tick=lambda _: notes.append(engine.note()))
     assert "each takes 64 CPU (the cluster has 2)" in str(raised.value)
     assert notes[-1].startswith("2 of 2 workers wait for a place in the Ray cluster: each takes 64 CPU")
     assert engine.running() == 0
@@ -129,7 +129,7 @@ def test_a_machine_that_lacks_the_data_says_so(nodes: Cluster, tmp_path: Path) -
     engine = ray_engine(tmp_path, 1, {})
     engine.spec = replace(engine.spec, needs=("/no/such/data",))
     with pytest.raises(UsageError, match="has no /no/such/data; data and runs must be in folders that all machines"):
-        drive(tmp_path, 1, engine, workers=1)
+        drive_with(engine, tmp_path, 1, workers=1)
     assert [trial.state for trial in read(tmp_path)] == [TrialState.WAITING]
 
 

@@ -130,9 +130,7 @@ def open_toy(folder: Path, trials: int | None) -> optuna.Study:
 
 def drive(folder: Path, trials: int, settings: Mapping[str, Any], workers: int = 2, **options: Any) -> Ending:
     """Run the toy study to the end of its budget in trials."""
-    study = open_toy(folder, trials)
-    options = {"on_tick": lambda _: None, "poll_seconds": 0.05, **options}
-    return supervise(study, toy_engine(folder, trials, settings), workers, **options)
+    return drive_with(toy_engine(folder, trials, settings), folder, trials, workers, **options)
 
 
 def join(folder: Path, trials: int, settings: Mapping[str, Any], host: str) -> None:
@@ -181,11 +179,6 @@ def check_complete(folder: Path, trials: int) -> None:
     assert len(seeds) == trials
 
 
-if __name__ == "__main__":
-    told = json.loads(sys.argv[1])
-    print(drive(Path(told["folder"]), told["trials"], told["settings"]), flush=True)
-
-
 def ray_engine(folder: Path, trials: int, settings: dict[str, Any], **options: Any) -> Any:
     """Return Ray's engine of a toy study, whether Ray is real or a stand-in."""
     from experiments.ray_engine import RayEngine
@@ -193,11 +186,17 @@ def ray_engine(folder: Path, trials: int, settings: dict[str, Any], **options: A
     return RayEngine(toy_engine(folder, trials, settings).spec, preload=("search.study",), **options)
 
 
-def drive(folder: Path, trials: int, engine: Any, workers: int = 2, **options: Any) -> Ending:
-    options = {"on_tick": lambda _: None, "poll_seconds": 0.1, **options}
+def drive_with(engine: Any, folder: Path, trials: int, workers: int = 2, **options: Any) -> Ending:
+    """Run the toy study on an engine."""
+    options = {"on_tick": lambda _: None, "poll_seconds": 0.05, **options}
     return supervise(open_toy(folder, trials), engine, workers, **options)
 
 
 def started(folder: Path) -> list[int]:
     """Return the processes that began trials, in order."""
     return [line["pid"] for line in journal(folder) if line["event"] == "start"]
+
+
+if __name__ == "__main__":
+    told = json.loads(sys.argv[1])
+    print(drive(Path(told["folder"]), told["trials"], told["settings"]), flush=True)
