@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -43,8 +44,9 @@ def _refused(error: OSError) -> str:
     """Say what the system refused, and of which file; not of an image, which may be named after a patient."""
     path = Path(str(error.filename or ""))
     known = path.suffix in (".parquet", ".json", ".yaml", ".yml", ".csv", ".npz", ".safetensors", ".db", ".html")
-    where = f": {path}" if error.filename and (known or not path.is_file()) else ""
-    return f"{error.strerror or type(error).__name__}{where}"
+    shown = path if known or not path.is_file() else f"a file in {path.parent}"
+    where = f": {shown}" if error.filename else ""
+    return f"{os.strerror(error.errno) if error.errno else type(error).__name__}{where}"
 
 
 class _Parser(argparse.ArgumentParser):
