@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import errno
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -44,10 +45,11 @@ def _refused(error: OSError) -> str:
     """Say what the system refused, and of which file; not of an image, which may be named after a patient."""
     path = Path(str(error.filename or ""))
     known = path.suffix in (".parquet", ".json", ".yaml", ".yml", ".csv", ".npz", ".safetensors", ".db", ".html")
-    where = f": {path}" if error.filename and (known or not path.is_file()) else ""
+    shown = path if known or not path.is_file() else f"a file in {path.parent}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full{f' ({path})' if where else ''}; make space, and the same command goes on"
-    return f"{error.strerror or type(error).__name__}{where}"
+        return f"the disk is full{f' ({shown})' if error.filename else ''}; make space, and the same command goes on"
+    where = f": {shown}" if error.filename else ""
+    return f"{os.strerror(error.errno) if error.errno else type(error).__name__}{where}"
 
 
 class _Parser(argparse.ArgumentParser):

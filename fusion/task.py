@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 from torch.nn import functional
+
+from fusion.component import UsageError, unknown
 
 Kind = Literal["binary", "multiclass", "multilabel", "regression"]
 
@@ -36,7 +38,15 @@ class Task:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Task:
-        """Rebuild a task from `to_dict`."""
+        """Rebuild a task from `to_dict`.
+
+        Raises:
+            UsageError: there is no such kind, or a name is no text.
+        """
+        if data["kind"] not in get_args(Kind):
+            raise unknown("kind of task", str(data["kind"]), get_args(Kind))
+        if not data["names"] or not all(isinstance(name, str) for name in data["names"]):
+            raise UsageError(f"a task needs the names of its outputs; got {data['names']!r}")
         return cls(data["kind"], tuple(data["names"]), float(data["center"]), float(data["scale"]))
 
 

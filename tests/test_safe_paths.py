@@ -16,6 +16,7 @@ from toy_registry import write_bundle
 from toy_store import PLANS, folder, open_at  # noqa: F401 - a fixture
 
 from experiments.bundle import CARD, load_bundle
+from experiments.cli import main
 from experiments.config import load_config, parse_config
 from experiments.data.check import check
 from experiments.data.folder import open_dataset
@@ -196,3 +197,12 @@ def test_a_damaged_description_of_a_dataset(folder: Path) -> None:
     (folder / "cohort.json").write_text(json.dumps({"labels": {"outcome": [1]}}), encoding="utf-8")
     with pytest.raises(UsageError, match=r"cohort\.json: 'labels' must give"):
         open_dataset(folder).flow()
+
+
+def test_what_the_system_refuses_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("a file, where a folder must be", encoding="utf-8")
+    assert main(["data", "synthetic", "taken/data", "--patients", "50"]) == 2
+    assert capsys.readouterr().err.strip() == "ehrfusion: File exists: a file in ."  # it might be named after a patient

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusion import Criterion, Task, activate
+from fusion.component import UsageError
 
 BINARY, CLASSES = Task("binary"), Task("multiclass", ("x", "y", "z"))
 LABELS, NUMBER = Task("multilabel", ("x", "y")), Task("regression", center=10.0, scale=4.0)
@@ -102,3 +103,18 @@ def test_confidence_is_the_probability_of_the_truth() -> None:
     logits = torch.tensor([[math.log(3.0)], [math.log(3.0)]])
     weighed = Criterion(BINARY, torch.tensor([5.0]), label_smoothing=0.3, focal_gamma=2.0)
     torch.testing.assert_close(weighed.confidence(logits, torch.tensor([1.0, 0.0])), torch.tensor([0.75, 0.25]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"kind": "binry"}, "unknown kind of task 'binry'; did you mean 'binary'?"),
+        ({"kind": None}, "unknown kind of task 'None'; known: binary, multiclass, multilabel, regression"),
+        ({"names": []}, "a task needs the names of its outputs; got []"),
+        ({"names": [1]}, "a task needs the names of its outputs; got [1]"),
+    ],
+)
+def test_a_task_that_is_written_wrongly(wrong: dict[str, object], text: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Task.from_dict(BINARY.to_dict() | wrong)
+    assert str(raised.value) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 
@@ -67,8 +68,8 @@ def _why(error: Exception) -> str:
     """Say what is wrong with an image without the name of its file, which Pillow may quote."""
     if isinstance(error, Pillow.DecompressionBombError | Pillow.DecompressionBombWarning):
         return str(error).splitlines()[0]
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return "of a kind that is not known" if isinstance(error, UnidentifiedImageError) else "damaged"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,14 +28,7 @@ NUMBER = Kind("float32", lambda kind: kind.is_numeric())
 TEXTS = Kind("a list of strings", lambda kind: getattr(kind, "inner", None) in (pl.String, pl.Null))
 SITE = Kind("string or int64", lambda kind: TEXT.fits(kind) or INTEGER.fits(kind))
 _YEARS = (-62_135_596_800_000_000, 253_402_300_799_999_999)  # from 1 to 9999, which is what Python can show
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    MemoryError,
-    pa.ArrowException,
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-)
+_UNREADABLE = (OSError, ValueError, MemoryError, pa.ArrowException, pl.exceptions.PolarsError)
 
 
 def read_table(
@@ -71,10 +65,9 @@ def table_schema(path: Path) -> dict[str, pl.DataType]:
         UsageError: it cannot be read.
     """
     try:
-        found = pl.from_arrow(pq.read_schema(path).empty_table())
+        found = _frame(pq.read_schema(path).empty_table())
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
-    assert isinstance(found, pl.DataFrame)
     return dict(found.schema)
 
 
@@ -82,9 +75,16 @@ def _read(path: Path, columns: list[str] | None) -> pl.DataFrame:
     """Read by Arrow: on a damaged file polars panics, and its threads write to the terminal what they stumbled over."""
     try:
         with pq.ParquetFile(path) as file:
-            found = pl.from_arrow(file.read(columns))
+            return _frame(file.read(columns))
     except _UNREADABLE as error:
         raise _unreadable(path, error) from None
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    """Hand a table from Arrow to polars, which trusts that names and texts are UTF-8 and reads metadata, too."""
+    table = pa.Table.from_arrays(table.columns, names=table.schema.names)
+    table.validate(full=True)
+    found = pl.from_arrow(table)
     assert isinstance(found, pl.DataFrame)
     return found
 
@@ -124,6 +124,7 @@ def _shown(kind: pl.DataType) -> str:
 
 
 def _unreadable(path: Path, error: BaseException) -> UsageError:
-    """What polars says may quote the file's content, so it is not passed on."""
-    why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged, or of another format"
+    """What Arrow and polars say may quote the file's content, so it is not passed on."""
+    number = error.errno if isinstance(error, OSError) else None
+    why = os.strerror(number) if number else "it is damaged, or of another format"
     return UsageError(f"{path}: not readable as parquet: {why}")
