@@ -133,7 +133,8 @@ def test_the_slurm_command_is_one_that_we_have() -> None:
     [line] = [line.strip() for line in text.splitlines() if line.strip().startswith("ehrfusion worker")]
     defaults = dict(re.findall(r"^(\w+)=\$\{\w+:-(.*)\}$", text, re.MULTILINE))
     words = shlex.split(line.removesuffix("&"))
-    accepted([re.sub(r"\$(\w+)", lambda name: defaults[name[1]], word) for word in words])
+    chosen = accepted([re.sub(r"\$(\w+)", lambda name: defaults[name[1]], word) for word in words])
+    assert str(chosen.study) == defaults["STUDY"]
 
 
 def test_the_kubernetes_job_is_one_and_its_command_is_one_that_we_have() -> None:

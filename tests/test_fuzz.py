@@ -36,7 +36,7 @@ def test_spoiled_input_is_taken_or_refused_in_one_line(whole: Path, kind: str) -
     @given(st.data())
     def case(data: Any) -> None:
         with place(whole):
-            outcome(SPOILS[kind](data.draw))
+            assert outcome(SPOILS[kind](data.draw)) in ("done", "errors listed", "refused in one line")
 
     case()
 

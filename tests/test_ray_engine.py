@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_ray import Cluster, nodes  # noqa: F401
-from toy_study import attempts, check_complete, drive_with, ray_engine, read, started
+from toy_study import attempts, check_complete, drive_with, ray_engine, read, signal_the_first, started
 
 from fusion import UsageError
 
@@ -30,14 +30,7 @@ def test_more_workers_than_places_spend_the_budget_exactly(nodes: Cluster, tmp_p
 def test_a_killed_worker_is_replaced_and_blamed(nodes: Cluster, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()
-    killed: list[int] = []
-
-    def tick(trials: Sequence[FrozenTrial]) -> None:
-        if started(tmp_path) and not killed:
-            killed.append(started(tmp_path)[0])
-            os.kill(killed[0], signal.SIGKILL)
-        if len(started(tmp_path)) == 2:
-            hold.unlink(missing_ok=True)
+    tick = signal_the_first(tmp_path, hold, 2, signal.SIGKILL)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold)})
     assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"

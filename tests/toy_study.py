@@ -197,6 +197,20 @@ def started(folder: Path) -> list[int]:
     return [line["pid"] for line in journal(folder) if line["event"] == "start"]
 
 
+def signal_the_first(folder: Path, hold: Path, starts: int, number: int) -> Callable[[Any], None]:
+    """Return a tick that sends a signal to the first worker that began, and lets trials end after so many starts."""
+    sent: list[int] = []
+
+    def tick(_: Any) -> None:
+        if started(folder) and not sent:
+            sent.append(started(folder)[0])
+            os.kill(sent[0], number)
+        if len(started(folder)) >= starts:
+            hold.unlink(missing_ok=True)
+
+    return tick
+
+
 if __name__ == "__main__":
     told = json.loads(sys.argv[1])
     print(drive(Path(told["folder"]), told["trials"], told["settings"]), flush=True)
