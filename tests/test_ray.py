@@ -15,7 +15,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from toy_cluster import cluster  # noqa: F401
-from toy_study import attempts, check_complete, drive_with, journal, ray_engine, read, signal_the_first, started
+from toy_study import attempts, check_complete, drive_with, journal, ray_engine, read, started
 
 from fusion import UsageError
 from search.identity import lives
@@ -37,7 +37,14 @@ def test_two_workers_spend_the_budget_exactly(cluster: Any, tmp_path: Path) -> N
 def test_a_killed_worker_loses_nothing(cluster: Any, tmp_path: Path) -> None:
     hold = tmp_path / "hold"
     hold.touch()
-    tick = signal_the_first(tmp_path, hold, 3, signal.SIGKILL)
+    killed: list[int] = []
+
+    def tick(trials: Sequence[FrozenTrial]) -> None:
+        if started(tmp_path) and not killed:
+            killed.append(started(tmp_path)[0])
+            os.kill(killed[0], signal.SIGKILL)
+        if len(started(tmp_path)) >= 3:
+            hold.unlink(missing_ok=True)
 
     assert (
         drive_with(ray_engine(tmp_path, 3, {"epochs": 2, "hold": str(hold)}), tmp_path, 3, on_tick=tick) == "complete"
@@ -76,7 +83,14 @@ def test_a_worker_that_is_told_to_end_by_its_machine_does_so_in_peace(cluster: A
     """As on machines that can be taken away: SIGTERM to the worker itself, which hands back; another goes on."""
     hold = tmp_path / "hold"
     hold.touch()
-    tick = signal_the_first(tmp_path, hold, 2, signal.SIGTERM)
+    told: list[int] = []
+
+    def tick(trials: Sequence[FrozenTrial]) -> None:
+        if started(tmp_path) and not told:
+            told.append(started(tmp_path)[0])
+            os.kill(told[0], signal.SIGTERM)
+        if len(started(tmp_path)) == 2:
+            hold.unlink(missing_ok=True)
 
     engine = ray_engine(tmp_path, 1, {"epochs": 2, "hold": str(hold)})
     assert drive_with(engine, tmp_path, 1, workers=1, on_tick=tick) == "complete"
