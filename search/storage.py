@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +16,8 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, exc, select
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.orm import scoped_session
 
 from fusion.component import UsageError, masked
 from search.identity import lives_here
@@ -61,11 +64,12 @@ class StudyStorage(RDBStorage):
             self.engine.dispose()  # drop the connection from before the listeners
         else:
             event.listen(self.engine, "do_connect", wait_for_server)  # from now on: a wrong address must not wait
+        # a study that nobody closed must not keep connections either; at exit the system takes them
+        weakref.finalize(self, _let_go, self.scoped_session, self.engine, os.getpid()).atexit = False
 
     def close(self) -> None:
         """Let go of the database now: an open connection keeps SQLite's side files on the disk."""
-        self.remove_session()
-        self.engine.dispose()
+        _let_go(self.scoped_session, self.engine, os.getpid())
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         """Start a trial, or add a ticket from a template.
@@ -172,6 +176,13 @@ def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{path.resolve()}"
+
+
+def _let_go(session: scoped_session[Any], engine: Engine, opened_by: int) -> None:
+    ours = os.getpid() == opened_by  # a forked child that closed a connection would end its parent's
+    if ours:
+        session.remove()
+    engine.dispose(close=ours)
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ import optuna
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import exc
+from sqlalchemy import NullPool, create_engine, exc, text
 from toy_postgres import Server
 from toy_study import attempts, check_complete, drive, journal, until
 from toy_trials import begin, spec, take  # noqa: F401 - fixtures
@@ -121,3 +122,18 @@ def test_a_server_that_was_never_there_is_one_line_at_once(server: Server) -> No
     with pytest.raises(UsageError, match=r"^study storage postgresql\+psycopg://127.0.0.1/study\d+ does not answer: "):
         open_storage(server.url)
     assert time.monotonic() - started < 10
+
+
+def test_a_storage_that_nobody_closed_leaves_no_connection_behind(server: Server) -> None:
+    storage = open_storage(server.url)
+    optuna.create_study(storage=storage)
+    assert _connections(server) > 0
+    del storage
+    gc.collect()
+    until(lambda: _connections(server) == 0)
+
+
+def _connections(server: Server) -> int:
+    here = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    with create_engine(server.url, poolclass=NullPool).connect() as asking:
+        return int(asking.execute(here).scalar_one())
