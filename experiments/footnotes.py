@@ -30,6 +30,7 @@ def footnotes(
     return [
         *_undefined(rows),
         *_resamples(primary, scores),
+        *_still(rows),
         *_constant(predictions),
         *_tests(differences),
     ]
@@ -52,6 +53,17 @@ def _resamples(primary: Metric, scores: Mapping[str, Score]) -> list[str]:
         f"{metric_name(primary.name)} is not defined in {share:.1%} of the resamples, which have one outcome only; "
         "they are left out of its intervals"
     ]
+
+
+def _still(rows: Sequence[Row]) -> list[str]:
+    found = []
+    for metric in dict.fromkeys(row.metric for row in rows if row.low == row.high):
+        names = ", ".join(dict.fromkeys(row.strategy for row in rows if row.metric == metric and row.low == row.high))
+        found.append(
+            f"{metric_name(metric)} of {names} is the same in every resample, so that its interval has no width; that "
+            "does not make it certain"
+        )
+    return found
 
 
 def _constant(predictions: Mapping[str, Sequence[Array]]) -> list[str]:

@@ -14,6 +14,7 @@ from experiments.statistics.bootstrap import Resamples, mean_distribution, metri
 from experiments.statistics.combined_areas import MOST_PAIRS, combined_areas
 from experiments.statistics.intervals import Interval, interval
 from experiments.statistics.means import Quantities
+from experiments.statistics.separated import Separated
 from experiments.statistics.shares import Among, Bounded, mean_among
 
 Array = NDArray[Any]
@@ -22,7 +23,7 @@ Array = NDArray[Any]
 class Score(NamedTuple):
     """One metric of one or more predictions: in each fold, on resamples, and with patients left out (for BCa only).
 
-    `among` is there for shares and other means of what is bounded, whose resamples may show no spread.
+    `among` is there for shares, other means of what is bounded, and areas, whose resamples may show no spread.
 
     Shape:
         folds (F,), distribution (R,), left_out (G,).
@@ -31,7 +32,7 @@ class Score(NamedTuple):
     folds: Array
     distribution: Array
     left_out: Array | None
-    among: Among | None = None
+    among: Among | Separated | None = None
 
     @property
     def value(self) -> float:
@@ -92,8 +93,10 @@ class Tested:
         single = np.array([[metric(self.target[rows], prediction[rows]) for rows in self.folds] for metric in metrics])
         drawn = self._distributions(metrics, prediction, self.drawn)
         without = self._distributions(metrics, prediction, self.without) if self.without is not None else {}
+        binary = self.target.ndim == 1 and prediction.ndim == 1
+        areas = {"auroc": Separated.of(self.target, self.drawn.patient, self.folds)} if binary else {}
         return {
-            metric.name: Score(folds, drawn[metric.name], without.get(metric.name))
+            metric.name: Score(folds, drawn[metric.name], without.get(metric.name), areas.get(metric.name))
             for metric, folds in zip(metrics, single, strict=True)
         }
 
@@ -167,8 +170,10 @@ def weighted_sum(weights: Array, scores: Sequence[Score]) -> Score:
 def mean_score(scores: Sequence[Score]) -> Score:
     """Return the mean over seeds."""
     mean = weighted_sum(np.full(len(scores), 1 / len(scores)), scores)
-    among = [each.among for each in scores if each.among is not None]
-    return mean._replace(among=mean_among(among)) if among else mean
+    among = [each.among for each in scores if isinstance(each.among, Among)]
+    return mean._replace(
+        among=mean_among(among) if among else scores[0].among
+    )  # areas of all seeds are of the same rows
 
 
 def _mean_of_defined(values: Array) -> Array:

@@ -33,11 +33,7 @@ class Bounded(NamedTuple):
 
 @dataclass(frozen=True)
 class Among:
-    """How many rows a mean is of, and as how many patients with one row each these at least count (Kish).
-
-    Reference:
-        Kish, Survey Sampling, 1965 (the effective number, here for rows of a patient that are all alike).
-    """
+    """How many rows a mean is of, and as how many patients with one row each these at least count."""
 
     rows: float
     patients: float
@@ -46,10 +42,7 @@ class Among:
     @classmethod
     def of(cls, counts: Array, patient: Array, bounded: Bounded) -> Among:
         """Count. Shape: counts (N,), 1 for a row that counts and 0 for another; patient (N,) int64."""
-        of_patient = np.bincount(patient, counts)
-        squares = float((of_patient**2).sum())
-        rows = float(of_patient.sum())
-        return cls(rows, rows**2 / squares if squares else 0.0, bounded)
+        return cls(float(counts.sum()), effective_patients(counts, patient), bounded)
 
     def interval(self, value: float, distribution: Array, left_out: Array | None = None) -> Interval:
         """Return the value with its 95% interval.
@@ -84,6 +77,20 @@ class Among:
             count = min(self.rows, share * (1 - share) * (most - least) ** 2 / varies)
         low, high = wilson(share, count)
         return Interval(value, least + low * (most - least), least + high * (most - least))
+
+
+def effective_patients(counts: Array, patient: Array) -> float:
+    """Return as how many patients with one row each the rows that count at least count; 0 where none does.
+
+    Shape:
+        counts (N,), 1 for a row that counts and 0 for another; patient (N,) int64.
+
+    Reference:
+        Kish, Survey Sampling, 1965 (the effective number, here for rows of a patient that are all alike).
+    """
+    of_patient = np.bincount(patient, counts)
+    squares = float((of_patient**2).sum())
+    return float(of_patient.sum()) ** 2 / squares if squares else 0.0
 
 
 def mean_among(found: list[Among]) -> Among:
