@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from experiments.explaining.attribution import Attribution, is_rough
+from experiments.explaining.rolling import roll_up
 from experiments.explaining.tally import LEAST, Attributed, Name, Saliency, Tally
 from experiments.section import Table
 
@@ -63,7 +64,8 @@ class Explained:
     @property
     def found(self) -> tuple[list[Attributed], int]:
         """What moves the predictions most, first, and how many others there are."""
-        return self.items.table(self.names)
+        tally, names = roll_up(self.items, self.names) if self.links == "edges" else (self.items, self.names)
+        return tally.table(names)
 
     @property
     def table(self) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -51,6 +51,18 @@ class Tally:
                 self.size[item] += abs(value)
                 self.rows[item] += 1
                 self.people[item].add(subject)
+
+    def joined(self, groups: Mapping[int, Collection[int]]) -> Tally:
+        """Return another in which the items of each group count as one, of the group's number."""
+        number = {item: group for group, items in groups.items() for item in items}
+        made = Tally()
+        for item, people in self.people.items():
+            place = number.get(item, item)
+            made.total[place] += self.total[item]
+            made.size[place] += self.size[item]
+            made.rows[place] += self.rows[item]
+            made.people[place] |= people
+        return made
 
     def table(self, names: Mapping[int, Name]) -> tuple[list[Attributed], int]:
         """Return what has a name and enough patients, the largest sizes first, and how many others there are."""
