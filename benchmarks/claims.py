@@ -48,7 +48,12 @@ class Claim:
 
 
 ANCESTOR = {"recipe": "ancestor", "patients": 3000, "measure": "auroc"}
-GONE = {"recipe": "unique", "weights": {"image": 3.0}, "patients": 4000, "measure": "auroc_without_images"}
+GONE = {
+    "recipe": "unique",
+    "weights": {"image": 3.0},
+    "patients": 4000,
+    "measure": "auroc_without_images",
+}
 GONE |= {"image_missing": 0.0, "note_missing": 0.1}  # what decides most, and training never did without it
 FULL = {"codes": "bag", "notes": "bag", "images": "conv", "graph": "ancestors"}
 
@@ -65,7 +70,7 @@ def _graph(name: str) -> dict[str, Any]:
     return {**ANCESTOR, "encoders": {"graph": name}, "fusion": "early"}
 
 
-DISAPPEARS = {
+DISAPPEARS: dict[str, dict[str, Any]] = {
     "AUROC where 85% lack the image and 50% the note, 10% did in training; against early fusion": {
         "recipe": "missing",
         "patients": 1200,
@@ -75,7 +80,7 @@ DISAPPEARS = {
 }
 GATES = {"recipe": "unique", "patients": 3000, "image_missing": 0.0, "note_missing": 0.0, "measure": "weight_of_images"}
 TELLING, NOISY = {**GATES, "weights": {"image": 2.0}}, {**GATES, "weights": {"image": 0.0}}
-WEAK = {"recipe": "unique", "encoders": {"notes": "bag", "images": "conv"}, "fusion": "early"}
+WEAK: dict[str, Any] = {"recipe": "unique", "encoders": {"notes": "bag", "images": "conv"}, "fusion": "early"}
 WEAK |= {"weights": {"note": 3.0, "disease": 0.0, "family": 0.0}, "image_missing": 0.0, "note_missing": 0.0}
 WEAK |= {"measure": "probe_of_images"}  # the note decides most and is learned first
 CLAIMS = [

@@ -26,12 +26,12 @@ def main() -> None:
     for seed in range(parser.parse_args().cohorts):
         with TemporaryDirectory() as folder:
             _, store, _, sets, tested = trained(NOISE, Path(folder), seed)
-        scores = sets.scores(tested, METRICS["auroc"])
-        mine = contributions(sets, scores, tested, store.task)
+        metric = METRICS["auroc"]
+        mine = contributions(sets, tested, metric, store.task)
         values += [each.value for each in mine]
-        pairs += [each.together for each in interactions_of(sets, scores)]
+        pairs += [each.together for each in interactions_of(sets, tested, metric)]
         said = ", ".join(f"{each.modality} {in_words(each.value)}" for each in mine)
-        print(f"{seed}: AUROC {scores[-1].value:.3f}; {said}", flush=True)
+        print(f"{seed}: AUROC {sets.value(tested, metric, 2 ** len(sets.modalities) - 1):.3f}; {said}", flush=True)
         for name, spans in (("Shapley values", values), ("interactions", pairs)):
             print(f"  {name}: {sum(map(covers_nothing, spans))} of {len(spans)} intervals cover 0", flush=True)
 

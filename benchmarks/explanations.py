@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from encoders.graph import CodeGraph
 from experiments.benchmark import recipe_config
 from experiments.coalitions import coalition_predictions, who_has
-from experiments.config import parse_config
+from experiments.config import ExperimentConfig, parse_config
 from experiments.data.store import Store
 from experiments.explaining.attribution import attribute
 from experiments.explaining.contributions import contributions, in_words, interactions_of
@@ -132,8 +133,9 @@ def trained(case: Case, folder: Path, seed: int = 0) -> Trained:
     settings["model"] |= {"encoders": dict(case.encoders)}
     settings["training"] |= dict(case.training)
     config = parse_config(settings)
-    store, architecture = open_store(config), Architecture.from_dict(config.model.model_dump())  # type: ignore[union-attr]
-    fit = train(architecture, store, config.training, seed, preprocess=config.data.preprocess)  # type: ignore[union-attr]
+    assert isinstance(config, ExperimentConfig)
+    store, architecture = open_store(config), Architecture.from_dict(config.model.model_dump())
+    fit = train(architecture, store, config.training, seed, preprocess=config.data.preprocess)
     rows = store.cohort.rows("held_out")
     predicted = coalition_predictions(fit.model, fit.preparations, store, rows)[..., 0]
     sets = Sets("early", tuple(fit.preparations), (predicted,), who_has(fit.preparations, store, rows))
@@ -142,11 +144,12 @@ def trained(case: Case, folder: Path, seed: int = 0) -> Trained:
 
 def valued(recipe: str, sets: Sets, tested: Tested, store: Store) -> Iterator[Line]:
     """Say what modalities are worth, alone, in the mean over sets, and together."""
-    scores = sets.scores(tested, METRICS["auroc"])
+    metric = METRICS["auroc"]
+    scores = sets.combined(tested, metric, np.eye(2 ** len(sets.modalities)))
     told = {"unique": True, "redundant": True, "noise": False}.get(recipe)
     hoped = {"synergy": "near .89", "noise": "near .5"}.get(recipe, "")
     yield Line("AUROC with everything", hoped, f"{scores[-1].value:.3f} of {len(tested.target):,} patients")
-    for each in contributions(sets, scores, tested, store.task):
+    for each in contributions(sets, tested, metric, store.task):
         shown = f"{in_words(each.value)}; {each.share.value:.0%} of predictions, size {each.size:.2f}"
         if told is None:
             yield Line(f"Shapley value of {each.modality}", "", shown)
@@ -158,9 +161,9 @@ def valued(recipe: str, sets: Sets, tested: Tested, store: Store) -> Iterator[Li
             alone: Score = scores[2**place].minus(scores[0])
             small = abs(alone.value) < 0.06
             yield Line(f"{name} alone", "near 0 (within 0.06)", in_words(alone.interval), small)
-    for pair in interactions_of(sets, scores):
-        wanted, right = _together(recipe, pair.together)
-        yield Line(f"interaction of {pair.first} and {pair.second}", wanted, in_words(pair.together), right)
+    for pair in interactions_of(sets, tested, metric):
+        wanted, as_wanted = _together(recipe, pair.together)
+        yield Line(f"interaction of {pair.first} and {pair.second}", wanted, in_words(pair.together), as_wanted)
 
 
 def _together(recipe: str, span: Interval) -> tuple[str, bool | None]:
@@ -273,6 +276,7 @@ def attributed(fit: Fit, store: Store, modality: str, rows: Any) -> tuple[Explai
 def linked(fit: Fit, store: Store, rows: Any) -> Explained:
     """Attribute the graph's edges or ancestors."""
     graph, kind = store.preprocessor(fit.preparations["graph"]), explained_by(fit.model.encoders["graph"])
+    assert isinstance(graph, CodeGraph)
     found = Explained("graph", "", link_names(graph, kind), links=kind)
     for start, mine, some in _batches(fit, store, "graph", rows[: LINKED[kind]]):
         real = reached(graph, kind, mine["graph"].nodes, mine["graph"].mask)

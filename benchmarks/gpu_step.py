@@ -86,7 +86,7 @@ def on_gpu(run: Run) -> list[list[Batch]]:
     epochs = []
     for run.state.epoch in range(EPOCHS):
         found = islice(run.batches(run.learned), BATCHES)
-        epochs.append([Batch(move(each.inputs, GPU), each.target.to(GPU), each.rows) for each in found])
+        epochs.append([Batch(move(each.inputs, GPU), each.target.to(GPU), each.rows, each.patients) for each in found])
     return epochs
 
 

@@ -18,6 +18,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -107,7 +108,7 @@ def main() -> None:
         "GCNConv, normalised by hand": Passing(graph, dim, layers(normalize=False), both, weight),
     }
     steps: dict[str, Callable[[], Tensor]] = {"gcn": lambda: ours(inputs).values}
-    steps |= {name: lambda each=each: each(inputs) for name, each in theirs.items()}
+    steps |= {name: partial(each, inputs) for name, each in theirs.items()}
     report("1. The encoder", timed(steps, given.rounds))
 
     adjacency, one, x = normalised_adjacency(edges, graph.size), Convolution(dim), torch.randn(graph.size, dim)

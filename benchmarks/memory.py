@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import csv
 import gc
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,10 @@ def settings(runs: Path, trials: int) -> StudyConfig:
 def measure(config: StudyConfig) -> list[float]:
     """Run all trials in this process as a worker does and return resident memory after each, in MB."""
     objective = make_objective(config.model_dump(mode="json"))
-    process, found = psutil.Process(), []
+    process = psutil.Process()
+    found: list[float] = []
 
-    def watched(candidate: Candidate, trial: TrialHandle) -> float:
+    def watched(candidate: Candidate, trial: TrialHandle) -> float | Sequence[float]:
         try:
             return objective(candidate, trial)
         finally:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from optuna import Trial
 
 from experiments import loop, objective, train
 from experiments.config import StudyConfig, parse_config
@@ -86,7 +87,13 @@ def main() -> None:
     run, spec = make_objective(config.model_dump(mode="json")), study_spec(config)
     issue_tickets(create_or_resume(spec, {}, fresh=True), given.trials + 1)
     study, space = open_study(spec), study_space(config)
-    study.optimize(lambda trial: run(space.suggest(trial), TrialHandle(trial, 0, lambda: False)), n_trials=1)  # warm up
+
+    def warm_up(trial: Trial) -> float | Sequence[float]:
+        candidate = space.suggest(trial)
+        assert candidate is not None  # this space has no way to choose nothing
+        return run(candidate, TrialHandle(trial, 0, lambda: False))
+
+    study.optimize(warm_up, n_trials=1)
     watch_all()
     start = time.process_time()
     worker_loop(study, spec, space, run, "overhead", lambda: "")

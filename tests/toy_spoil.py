@@ -77,6 +77,7 @@ def spoiled_table(draw: Draw, path: Path) -> pl.DataFrame | bytes:
 
 def _values(draw: Draw, table: pl.DataFrame, name: str) -> pl.DataFrame:
     kind = table.schema[name]
+    odd: list[Any]
     if isinstance(kind, pl.Datetime):
         odd = [None, datetime(1, 1, 1), datetime(9999, 12, 31), datetime(1970, 1, 1), 2**62, -(2**62)]
     elif kind == pl.String:
@@ -99,7 +100,17 @@ def _literal(value: Any, kind: pl.DataType) -> pl.Expr:
 
 
 def _kind(draw: Draw, table: pl.DataFrame, name: str) -> pl.DataFrame:
-    kinds = [pl.String, pl.Int8, pl.UInt64, pl.Float64, pl.Boolean, pl.Date, pl.Categorical, pl.Binary, pl.Null]
+    kinds: list[Any] = [
+        pl.String,
+        pl.Int8,
+        pl.UInt64,
+        pl.Float64,
+        pl.Boolean,
+        pl.Date,
+        pl.Categorical,
+        pl.Binary,
+        pl.Null,
+    ]
     kinds += [
         pl.Datetime("ns"),
         pl.Datetime("ms", "Asia/Tokyo"),

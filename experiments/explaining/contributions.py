@@ -88,7 +88,9 @@ def contributions(sets: Sets, tested: Tested, metric: Metric, task: Task) -> lis
 
 
 def interactions_of(sets: Sets, tested: Tested, metric: Metric) -> list[Interaction]:
-    """Return the interaction index of every two modalities in one strategy."""
+    """Return the interaction index of every two modalities in one strategy; one modality has none to interact with."""
+    if len(sets.modalities) < 2:
+        return []
     weights, names = interaction_weights(len(sets.modalities)), sets.modalities
     pairs = list(combinations(range(len(names)), 2))
     found = sets.combined(tested, metric, np.stack([weights[one, other] for one, other in pairs]))
