@@ -21,6 +21,8 @@ Array = NDArray[Any]
 _UNDEFINED = float("nan")
 _UNBOUNDED = ("rmse", "mae", "log_loss")  # metrics for which no difference is small in itself
 EQUIVALENCE = 0.01
+LEAST_PATIENTS = 10
+"""With either outcome; of fewer, no difference is called shown."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Difference:
 
     `p` is the bootstrap's; `p_holm` and `p_fdr` are adjusted for all differences in the table, `p_all` for all pairs of
     strategies, because who leads was seen first; `p_delong` is for an AUROC only; `across` is there with two folds or
-    more.
+    more; `too_few` says that there are fewer patients than resamples can stand for.
     """
 
     first: str
@@ -60,11 +62,12 @@ class Difference:
     p_fdr: float = _UNDEFINED
     p_delong: float = _UNDEFINED
     across: AcrossFolds | None = None
+    too_few: bool = False
 
     @property
     def shown(self) -> bool:
-        """Whether neither the interval nor the p value adjusted for all pairs doubts it."""
-        return (self.low > 0 or self.high < 0) and self.p_all < 0.05
+        """Whether neither the interval, the p value adjusted for all pairs, nor the number of patients doubts it."""
+        return not self.too_few and (self.low > 0 or self.high < 0) and self.p_all < 0.05
 
 
 def pairs(values: Mapping[str, float], kinds: Mapping[str, str], *, higher_is_better: bool) -> list[tuple[str, str]]:
@@ -105,7 +108,7 @@ def differences(
     p_all = over_all_pairs(
         np.array([each.value for each in scores.values()]), np.stack([each.distribution for each in scores.values()])
     )
-    found = []
+    few, found = too_few(tested.target, tested.subject_ids), []
     for first, second in compared:
         gap = scores[first].minus(scores[second])
         p = two_sided_p(gap.distribution) if np.isfinite(gap.value) else _UNDEFINED
@@ -123,6 +126,7 @@ def differences(
                 if metric.name == "auroc"
                 else _UNDEFINED,
                 across=_across(gap.folds, equivalence, seed) if len(gap.folds) > 1 else None,
+                too_few=few,
             )
         )
     p_values = [each.p for each in found]
@@ -130,6 +134,20 @@ def differences(
         replace(each, p_holm=corrected, p_fdr=rate)
         for each, corrected, rate in zip(found, holm(p_values), benjamini_hochberg(p_values), strict=True)
     ]
+
+
+def too_few(target: Array, subject_ids: Array) -> bool:
+    """Tell whether there are fewer than ten patients, or fewer than ten with either outcome.
+
+    Of so few, resamples vary less than new patients would: with ten patients with an outcome and five without, some
+    difference between strategies that only guess was shown in 12% of cohorts (`benchmarks/false_wins.py`).
+
+    Shape:
+        target (N,) or (N, K); subject_ids (N,).
+    """
+    binary = target.ndim == 1 and np.isin(target, (0, 1)).all()
+    groups = [subject_ids[target == outcome] for outcome in (0, 1)] if binary else [subject_ids]
+    return any(len(np.unique(each)) < LEAST_PATIENTS for each in groups)
 
 
 def _span(found: Interval) -> tuple[float, float, float]:

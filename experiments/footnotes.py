@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.differences import Difference
+from experiments.differences import LEAST_PATIENTS, Difference
 from experiments.metrics import Metric, metric_name
 from experiments.scoring import Score
 
@@ -82,6 +82,11 @@ def _tests(differences: Sequence[Difference]) -> list[str]:
         found.append(
             "DeLong's p value is not defined where an area does not vary over patients: perfect or constant "
             "predictions, or one patient with the outcome"
+        )
+    if any(each.too_few for each in defined):
+        found.append(
+            f"there are fewer than {LEAST_PATIENTS} held-out patients, or fewer with either outcome: of so few, "
+            "intervals and p values are too small, and no difference is called shown, whatever they say"
         )
     if any(each.across is not None and not math.isfinite(each.across.p) for each in defined):
         found.append("the corrected t test is not defined where a difference is the same in every fold")

@@ -52,6 +52,22 @@ def test_an_interval_that_includes_zero_is_called_no_difference() -> None:
     assert found.verdict().endswith("no difference shown")
 
 
+@pytest.mark.parametrize(("without", "shown"), [(9, False), (10, True)])
+def test_of_fewer_than_ten_patients_with_either_outcome_nothing_is_shown(without: int, shown: bool) -> None:
+    target = np.repeat([1.0, 0.0], [40, without])
+    predictions = {"late": [target], "codes": [1 - target]}
+    kinds = {"late": "fusion", "codes": "modality"}
+    found = compare_predictions(BINARY, target, np.arange(len(target)), predictions, kinds, resamples=200)
+    (difference,) = found.differences
+    assert (difference.low, difference.shown) == (1.0, shown)
+    assert found.verdict().endswith("no difference shown") != shown
+    assert any(note.startswith("there are fewer than 10 held-out patients") for note in found.footnotes) != shown
+    twice = {name: [np.tile(each, 2) for each in seeds] for name, seeds in predictions.items()}
+    again = np.tile(np.arange(len(target)), 2)  # more rows of the same patients are no more patients
+    found = compare_predictions(BINARY, np.tile(target, 2), again, twice, kinds, resamples=200)
+    assert found.differences[0].shown == shown
+
+
 def test_value_is_the_mean_over_seeds_and_their_spread_is_apart() -> None:
     target, hidden = patients(100)
     seeds = noisy(hidden, 1.0)
