@@ -101,15 +101,16 @@ def test_a_lost_context_costs_its_trial_a_second_attempt_and_no_other_trial_anyt
 # a machine that is taken away
 
 
-def test_a_worker_told_by_a_batch_system_hands_back_and_ends_well(tmp_path: Path) -> None:
-    """1 fault: SIGUSR2, which SLURM sends ahead of time, to the worker alone; its trial goes on later, unblamed."""
+@pytest.mark.parametrize("told", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_worker_told_by_a_batch_system_hands_back_and_ends_well(told: signal.Signals, tmp_path: Path) -> None:
+    """1 fault: what SLURM or Kubernetes sends ahead of time, to the worker alone; its trial goes on later, unblamed."""
     hold = tmp_path / "hold"
     hold.touch()
     study = open_toy(tmp_path, 1)
     engine = toy_engine(tmp_path, 1, {"hold": str(hold)})
     engine.start(0)
     until(lambda: journal(tmp_path))
-    os.kill(journal(tmp_path)[0]["pid"], signal.SIGUSR2)
+    os.kill(journal(tmp_path)[0]["pid"], told)
     ended: list[tuple[int, str, int]] = []
     until(lambda: ended.extend(engine.poll()) or ended)
     assert [code for _, _, code in ended] == [0]

@@ -28,9 +28,6 @@ def memory() -> Iterator[str]:
     MemoryFileSystem.store.clear()
 
 
-@pytest.mark.filterwarnings(
-    "ignore:<psycopg.Connection:ResourceWarning"
-)  # commands end, and their connections with them
 def test_a_worker_hands_back_and_another_elsewhere_goes_on(
     small_folder: Path,
     tmp_path: Path,
