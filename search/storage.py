@@ -49,6 +49,8 @@ class StudyStorage(RDBStorage):
         self._silent_since: dict[int, float] = {}
         sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
+        if url.startswith("postgresql+psycopg:"):  # a pooler may give each transaction another connection
+            arguments["connect_args"] = {"prepare_threshold": None}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # heartbeats; our tests guard them
             super().__init__(

@@ -16,7 +16,7 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, create_engine, exc, text
-from toy_postgres import Server
+from toy_postgres import Server, pooler
 from toy_study import attempts, check_complete, drive, journal, until
 from toy_trials import begin, spec, take  # noqa: F401 - fixtures
 
@@ -114,6 +114,18 @@ def test_a_server_that_restarts_costs_time_and_no_trial(tmp_path: Path, server: 
     check_complete(tmp_path, 6)
     assert [len(each) for each in attempts(tmp_path).values()] == [1] * 6
     assert Counter(line["root"] for line in journal(tmp_path) if line["event"] == "start") == dict.fromkeys(range(6), 1)
+
+
+def test_a_pooler_may_stand_between_and_lend_each_transaction_another_connection(
+    tmp_path: Path, server: Server
+) -> None:
+    """Driver and 2 workers share 4 connections of the server: 0 of 8 trials lost or doubled."""
+    with pooler(server, connections=4) as address:
+        (tmp_path / "storage").write_text(address, encoding="utf-8")
+        assert drive(tmp_path, 8, {"epochs": 10}) == "complete"
+        check_complete(tmp_path, 8)
+        assert [len(each) for each in attempts(tmp_path).values()] == [1] * 8
+        assert 0 < _connections(server) <= 4
 
 
 def test_a_server_that_was_never_there_is_one_line_at_once(server: Server) -> None:

@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _wait_for(port: int) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except OSError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.05)
+
+
 def missing() -> str | None:
     """Say what is not installed, None where nothing is missing."""
     if not _programs().joinpath("initdb").exists():
@@ -97,6 +108,30 @@ def postgres(connections: int = 100) -> Iterator[Server]:
         if made.runs:
             made.stop()
         shutil.rmtree(folder)
+
+
+@contextmanager
+def pooler(server: Server, connections: int = 20) -> Iterator[str]:
+    """Give the address of the server's database behind PgBouncer, which lends its few connections by transaction."""
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    if not Path(program).exists():
+        pytest.skip("PgBouncer is not installed (apt-get install pgbouncer)")
+    port, settings = free_port(), server.folder / "pgbouncer.ini"
+    settings.write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port} user={USER}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nauth_type = any\npool_mode = transaction\nmax_client_conn = 2000\n"
+        f"default_pool_size = {connections}\nunix_socket_dir =\nlogfile = {server.folder / 'pgbouncer.log'}\n",
+        encoding="utf-8",
+    )
+    settings.chmod(0o644)
+    options: dict[str, Any] = {"user": USER} if os.getuid() == 0 else {}
+    process = subprocess.Popen([program, "-q", str(settings)], stderr=subprocess.DEVNULL, **options)
+    try:
+        _wait_for(port)
+        yield server.url.replace(f":{server.port}/", f":{port}/")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @pytest.fixture(scope="session")
