@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from sqlalchemy import create_engine, text
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from toy_postgres import Server, missing, postgres
+from toy_postgres import Server, missing, pooler, postgres
 from toy_study import SPACE
 
 from search.joining import take_part
@@ -133,9 +134,11 @@ def measure(server: Server, options: argparse.Namespace, history: int, waiting: 
     close_study(first)  # before processes are forked
     grow(server.url, history, "COMPLETE")
     grow(server.url, tickets, "WAITING")
-    settings = {**vars(options), "spec": spec.to_dict(), "seconds": options.workers / options.rate}
     about = {"workers": options.workers, "history": history, "tickets": tickets, "sampler": options.sampler}
-    return about | _run(settings, server.url, server.folder)
+    with pooler(server, options.pooler) if options.pooler else nullcontext(server.url) as address:
+        spec = spec_of(address, 1 + history + tickets, options.sampler)
+        settings = {**vars(options), "spec": spec.to_dict(), "seconds": options.workers / options.rate}
+        return about | {"pooler": options.pooler} | _run(settings, server.url, server.folder)
 
 
 def _run(settings: Mapping[str, Any], url: str, folder: Path) -> dict[str, Any]:
@@ -199,6 +202,7 @@ def main() -> int:
     parser.add_argument("--waiting", type=int, nargs="+", default=[0], help="tickets, if more than trials")
     parser.add_argument("--rate", type=float, default=256 / 60)
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--pooler", type=int, default=0, help="connections of PgBouncer in front, by transaction")
     options = parser.parse_args()
     reason = missing()
     if reason is not None:
