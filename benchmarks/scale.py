@@ -208,7 +208,7 @@ def main() -> int:
     if reason is not None:
         print(reason)
         return 1
-    with postgres(options.workers + 50) as server:
+    with postgres(2 * options.workers + 50) as server:
         for history, waiting in itertools.product(options.history, options.waiting):
             print(json.dumps(measure(server, options, history, waiting)), flush=True)
     return 0

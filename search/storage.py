@@ -142,8 +142,7 @@ def open_storage(
         with one_on_all_hosts(url, "tables"):  # who opens an empty database makes its tables
             return StudyStorage(url, tickets_only=tickets_only, on_stale=on_stale)
     except (exc.SQLAlchemyError, optuna.exceptions.OptunaError, ImportError, RuntimeError) as error:
-        why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UsageError(f"study storage {without_password(url)} does not answer: {masked(why)}") from None
+        raise UsageError(f"study storage {without_password(url)} does not answer: {_why(error)}") from None
 
 
 STORAGE_ERRORS = (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
@@ -152,13 +151,18 @@ STORAGE_ERRORS = (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 def storage_failed(url: str, error: BaseException) -> str:
     """Say in one line that a storage failed, why, and what to do."""
-    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-    original = getattr(cause, "orig", None) or cause or error
-    why = str(original).strip().splitlines()[0] if str(original).strip() else type(original).__name__
     return (
-        f"study storage {without_password(url)} failed: {masked(why)}; what was recorded is not lost: see to it, and "
+        f"study storage {without_password(url)} failed: {_why(error)}; what was recorded is not lost: see to it, and "
         "the same command goes on where it was"
     )
+
+
+def _why(error: BaseException) -> str:
+    """Return the first line of what the database said, which Optuna and SQLAlchemy wrap in advice of their own."""
+    cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
+    original = getattr(cause, "orig", None) or cause or error
+    lines = str(original).strip().splitlines()
+    return masked(lines[0]) if lines else type(original).__name__
 
 
 def storage_of(study: optuna.Study) -> StudyStorage | None:
