@@ -25,6 +25,8 @@ _PASSWORD = re.compile(
     r"(?<=://)([^\s/@:'\"]*):[^\s'\"]*@|([?&;](?:password|passwd|pwd|token|secret)=)[^\s&;'\"]*", re.IGNORECASE
 )
 
+_TOKEN = re.compile(r"(https?://)[^\s/@:'\"]+@", re.IGNORECASE)  # a web address has no user but one that is a token
+
 
 def masked(text: str) -> str:
     """Return a text in which no address shows its password.
@@ -33,7 +35,8 @@ def masked(text: str) -> str:
         >>> masked("postgresql://me:secret@host/db does not answer")
         'postgresql://me:***@host/db does not answer'
     """
-    return _PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)
+    text = _PASSWORD.sub(lambda found: f"{found[2]}***" if found[2] else f"{found[1]}:***@", text)
+    return _TOKEN.sub(r"\1***@", text)
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ def test_passwords_are_masked_in_what_doctor_shows_and_in_any_text() -> None:
     assert masked("at http://a:b@h:5000 and postgresql+psycopg://c:d@e@f/g?password=h&x=1") == (
         "at http://a:***@h:5000 and postgresql+psycopg://c:***@f/g?password=***&x=1"
     )
+    assert masked("https://glpat-abc@h/x postgresql://ann@h/x") == "https://***@h/x postgresql://ann@h/x"
     assert masked("sqlite:////data/study.db 12:30 a@b") == "sqlite:////data/study.db 12:30 a@b"
 
 
