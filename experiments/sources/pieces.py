@@ -25,7 +25,7 @@ _ROWS = 65_536  # of a parquet file or DataFrame at once
 class Origin:
     """A table: a file, or a DataFrame that stands for it (whatever gives itself as an Arrow stream).
 
-    `encoding` and `separator` are those of a CSV file. `where` is what messages call it.
+    `encoding` and `separator` are those of a CSV file, in which text may be `quoted`. `where` is what messages call it.
     """
 
     where: str
@@ -33,6 +33,7 @@ class Origin:
     frame: Any = None
     encoding: str = "utf-8"
     separator: str = ","
+    quoted: bool = True
 
     @property
     def is_text(self) -> bool:
@@ -61,7 +62,7 @@ def header_of(origin: Origin) -> list[str]:
         assert origin.path is not None
         if not origin.path.stat().st_size:
             raise UsageError(f"{origin.where}: the file is empty; wanted a header at least")
-        return read_header(origin.path, origin.encoding, origin.separator)
+        return read_header(origin.path, origin.encoding, origin.separator, quoted=origin.quoted)
     if origin.frame is not None:
         return list(_arrow(origin).schema.names)
     try:
@@ -132,7 +133,11 @@ def _csv(origin: Origin, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 read_options=arrow_csv.ReadOptions(
                     block_size=_BLOCK_BYTES, use_threads=False, encoding=origin.encoding
                 ),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True, delimiter=origin.separator),
+                parse_options=arrow_csv.ParseOptions(
+                    newlines_in_values=origin.quoted,
+                    delimiter=origin.separator,
+                    quote_char='"' if origin.quoted else False,
+                ),
                 convert_options=convert,
             )
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:

@@ -42,7 +42,7 @@ def find_table(folder: Path, name: str) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
-def read_header(path: Path, encoding: str = "utf-8", separator: str = ",") -> list[str]:
+def read_header(path: Path, encoding: str = "utf-8", separator: str = ",", *, quoted: bool = True) -> list[str]:
     """Read the names of the columns of a CSV file, plain or gzipped, without a mark of the byte order.
 
     Raises:
@@ -52,7 +52,9 @@ def read_header(path: Path, encoding: str = "utf-8", separator: str = ",") -> li
     try:
         with binary(path, "rb") as file:
             line = file.readline().decode(encoding).removeprefix("\ufeff")
-        return next(csv.reader([line], delimiter=separator), [])
+        return next(
+            csv.reader([line], delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE), []
+        )
     except UnicodeDecodeError:
         raise UsageError(f"{path}: row 1: the header is no {encoding} text; not readable as a CSV file") from None
     except (OSError, EOFError, zlib.error, csv.Error):

@@ -23,16 +23,17 @@ from experiments.sources.folder import (
     write_splits,
 )
 from experiments.sources.icd import icd_parent
+from experiments.sources.images import Images
 from experiments.sources.ledger import Tally, plain, write_ledger
 from experiments.sources.pieces import Origin, columns_of
 from experiments.sources.shards import codes_of, in_order_of_life, shards_for, write_shards
 from experiments.sources.subjects import Subjects
 from experiments.sources.tables import Parts, lay_pieces_apart
 from experiments.sources.tabular.labels import lay_labels, read_splits
-from experiments.sources.tabular.mapping import EventTable, File, ImageTable, NoteTable, load_mapping
+from experiments.sources.tabular.mapping import EventTable, File, NoteTable, load_mapping
 from experiments.sources.tabular.mapping import Mapping as TableMapping
 from experiments.sources.tabular.readme import readme
-from experiments.sources.tabular.rows import Images, Table, columns, events_in, further_columns, notes_in
+from experiments.sources.tabular.rows import Table, columns, events_in, further_columns, images_in, notes_in
 from experiments.sources.typed import Typed
 from fusion.component import UsageError, unknown
 
@@ -94,7 +95,7 @@ def convert_tables(
     with new_folder(Path(out), overwrite=overwrite) as folder:
         paths = [mapping.source / each.file for each in (*mapping.events, *mapping.notes, *mapping.images)]
         count = shards_for(path for path in paths if path.is_file())
-        job = _Job(mapping, frames, Subjects(mapping.ids, count), Images(mapping.source, folder / "images"))
+        job = _Job(mapping, frames, Subjects(mapping.ids, count), Images(folder))
         _check_columns(job)
         _lay_tables(job, folder / "parts", progress)
         names = list(job.tables())
@@ -168,8 +169,7 @@ def _facts(job: _Job, table: Table, piece: pl.DataFrame) -> pl.DataFrame:
     elif isinstance(table, NoteTable):
         found = notes_in(piece, table)
     else:
-        assert isinstance(table, ImageTable)
-        found = job.images.facts_in(piece, table)
+        found = images_in(piece, table, job.images, job.mapping.source)
     absent = [name for name in further_columns(job.mapping) if name not in found.columns]
     return found.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
-from experiments.data.folder import is_inside
 from experiments.sources.facts import Why, facts
+from experiments.sources.images import ABSENT, Images
 from experiments.sources.spelling import respell
 from experiments.sources.tabular.mapping import (
     EventTable,
@@ -80,37 +78,13 @@ def notes_in(piece: pl.DataFrame, table: NoteTable) -> pl.DataFrame:
     return facts(piece, _known(table), pl.lit("NOTE//") + name, text=text, why=[*_why(table), empty])
 
 
-@dataclass
-class Images:
-    """The images of a folder: copied as they are met, each once, under numbers, for a name may be a patient's."""
-
-    source: Path
-    target: Path
-    places: dict[str, str] = field(default_factory=dict)
-
-    def facts_in(self, piece: pl.DataFrame, table: ImageTable) -> pl.DataFrame:
-        """Copy the images of rows and return the facts in them."""
-        wanted = piece.select("path").drop_nulls().unique(maintain_order=True)["path"].to_list()
-        copied = {name: self._copy(self.source / table.folder, name) for name in wanted}
-        missing = [name for name, place in copied.items() if place is None]
-        why = [
-            *_why(table),
-            ("the image is not in the folder", pl.col("path").is_in(missing) | pl.col("path").is_null()),
-        ]
-        found = facts(piece, _known(table), pl.lit("IMAGE"), why=why)
-        places = piece["path"].replace_strict(copied, default=None, return_dtype=pl.String).alias("image_path")
-        return _with(found.with_columns(places), piece, "view")
-
-    def _copy(self, folder: Path, name: str) -> str | None:
-        path = folder / name
-        if not is_inside(folder, path) or not path.is_file():
-            return None
-        if str(path) not in self.places:
-            self.target.mkdir(exist_ok=True)
-            place = self.target / f"{len(self.places) + 1:07d}{path.suffix.lower()}"
-            shutil.copyfile(path, place)
-            self.places[str(path)] = f"{self.target.name}/{place.name}"
-        return self.places[str(path)]
+def images_in(piece: pl.DataFrame, table: ImageTable, images: Images, source: Path) -> pl.DataFrame:
+    """Copy the images of rows and return the facts in them."""
+    places = images.copy(source / table.folder, piece["path"])
+    why = [*_why(table), (ABSENT, pl.col("image_path").is_null())]
+    placed = piece.with_columns(places.alias("image_path"))
+    found = facts(placed, _known(table), pl.lit("IMAGE"), why=why).with_columns(placed["image_path"])
+    return _with(found, piece, "view")
 
 
 def _known(table: Table) -> pl.Expr | None:
