@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.terminal import console, say
-from fusion.component import UsageError
 
 
 def add_source_verbs(kinds: Any) -> None:
@@ -43,6 +42,7 @@ def add_source_verbs(kinds: Any) -> None:
 def data_meds(arguments: Namespace) -> int:
     """Use a MEDS dataset in place, or copy it."""
     from experiments.sources.meds import convert_meds, use_in_place
+    from fusion.component import UsageError
 
     common: dict[str, Any] = {"labels": arguments.labels, "seed": arguments.seed, "overwrite": arguments.overwrite}
     if arguments.out is not None:
@@ -87,6 +87,7 @@ def data_omop(arguments: Namespace) -> int:
 def data_table(arguments: Namespace) -> int:
     """Convert a hospital's own tables."""
     from experiments.sources.tabular import convert_tables, mapping_schema
+    from fusion.component import UsageError
 
     if arguments.schema:
         say(mapping_schema())

@@ -158,8 +158,8 @@ def _said(job: _Job, piece: pl.DataFrame) -> pl.DataFrame:
     why = [("no patient", pl.col("subject_id").is_null())]
     if image:
         places = job.images.copy(job.dataset.folder, piece[image])
-        why.append((ABSENT, piece[image].is_not_null() & places.is_null()))
-        piece = piece.with_columns(places.alias(image))
+        piece = piece.with_columns(places.alias(image), absent=piece[image].is_not_null() & places.is_null())
+        why.append((ABSENT, pl.col("absent")))
     found = facts(piece, None, pl.col("code"), unit=pl.col("unit"), text=pl.col("text_value"), why=why)
     found = found.with_columns(piece["time"], piece["numeric_value"].cast(pl.Float32), *(piece[e] for e in job.extra))
     return respell(_noted(job, found))

@@ -91,8 +91,8 @@ class Table:
         return found.with_columns(empty).select(pl.col(name).cast(kind) for name, kind in SAID.items())
 
     def _kind(self, name: str) -> pl.DataType:
-        kind: Kind | None = self.more.get(name) or ("id" if name.startswith("concept_") else "time")
-        return {"id": pl.Int64(), "number": pl.Float64(), "text": pl.String(), "time": pl.Datetime("us")}[kind]
+        kind: Kind = self.more.get(name, "id" if name.startswith("concept_") else "time")
+        return {"id": pl.Int64(), "number": pl.Float64(), "text": pl.String(), "time": pl.Datetime("us")}[str(kind)]
 
 
 def _fact(
