@@ -90,7 +90,10 @@ def _size(data: Any, known: dict[int, int]) -> int:
 
 
 def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
+    found = error.errors()
+    first = next(
+        (each for each in found if each["type"] == "extra_forbidden"), found[0]
+    )  # a misspelt key is missing, too
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return str(unknown("key", path, _siblings(kind, first["loc"]), where))

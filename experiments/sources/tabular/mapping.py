@@ -18,7 +18,7 @@ ValueKind = Literal["boolean", "integer", "float", "categorical"]
 
 
 def _pattern(text: str) -> str:
-    if "{}" in text or _PLACE.sub("", text).strip("{}") != _PLACE.sub("", text):
+    if "{}" in text or set("{}") & set(_PLACE.sub("", text)):
         raise ValueError("a column's name goes between braces, as in 'LAB//{test}'")
     return text
 
