@@ -41,9 +41,8 @@ def write_knowledge(folder: Path, dataset: Dataset) -> int:
             mine = icd_parent(code)
             parents[code] = sorted({*above.get(code, ()), *([mine] if mine else [])})
             waiting += parents[code]
-    return write_codes(
-        folder, parents, {each: said.get(each) or icd_description(each) or "" for each in parents}, parents
-    )
+    texts = {each: text for each in parents if (text := said.get(each) or icd_description(each))}
+    return write_codes(folder, parents, texts, parents)
 
 
 def write_about(folder: Path, dataset: Dataset, summary: dict[str, Any]) -> None:
