@@ -14,8 +14,8 @@ from experiments.sources.ledger import Tally
 from experiments.sources.tables import Parts
 
 EVENT = tuple(name for name in FACT if name != "why")
-_SHARD_BYTES = 64 * 2**20  # of tables as text, whose events are held at once
-_MOST_SHARDS = 256  # each keeps a file open while tables are laid apart
+_SHARD_BYTES = 16 * 2**20  # of tables as text, whose events are held at once; that takes about 15 times as much
+_MOST_SHARDS = 512  # each keeps a file open while tables are laid apart
 _PACKED = 8  # how much smaller text is when packed, about
 
 
