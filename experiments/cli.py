@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from experiments.source_commands import add_source_verbs
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 something is wrong with the data, 2 wrong usage."""
@@ -25,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
-    from experiments import commands, data_commands
+    from experiments import commands, data_commands, source_commands
     from fusion.component import UsageError
 
     try:
-        return int((vars(commands) | vars(data_commands))[chosen.run](chosen) or 0)
+        verbs = vars(commands) | vars(data_commands) | vars(source_commands)
+        return int(verbs[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
@@ -134,6 +137,7 @@ def _data(verbs: Verbs) -> None:
     covid.add_argument("--seed", type=int, default=0)
     _overwrite(covid)
     covid.set_defaults(run="data_covid_cxr")
+    add_source_verbs(kinds)
 
 
 def _study_verbs(verbs: Verbs) -> None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from experiments.compare_config import CompareConfig
 from experiments.data_config import DataConfig
 from experiments.remote import Place, place
 from experiments.search_config import FinalistsConfig, SearchConfig
-from experiments.strict import Strict
-from fusion.component import Architecture, UsageError, masked, unknown
+from experiments.strict import Strict, checked, parse_yaml, read_text
+from fusion.component import Architecture, UsageError, unknown
 
 LEAST_DIM = 4
-_MOST_VALUES = 100_000
 
 
 class TrainingConfig(Strict):
@@ -136,17 +133,6 @@ class StudyConfig(_Common):
 Config = ExperimentConfig | StudyConfig
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-3 as text; here it is a number, as people mean it."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*)(?:\.[\d_]*)?[eE][-+]?\d+$|^[-+]?\.\d[\d_]*[eE][-+]?\d+$"),
-    list("-+0123456789."),
-)
-
-
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read an experiment or a study from a YAML file or the name of a built-in one.
 
@@ -158,7 +144,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         UsageError: the file is missing, is not YAML, or has a wrong key or type; the message has its path.
     """
     text, where = _read(source)
-    data = _parsed(text, where)
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a mapping at the top; got {type(data).__name__}")
     for override in overrides:
@@ -169,10 +155,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 def parse_config(data: Mapping[str, Any], where: str = "config") -> Config:
     """Check plain data as an experiment (it has `model`) or a study (it has `space`)."""
     kind: type[Config] = ExperimentConfig if "model" in data else StudyConfig
-    try:
-        return kind.model_validate(dict(data))
-    except ValidationError as error:
-        raise UsageError(_one_line(error, kind, where)) from None
+    return checked(kind, data, where)
 
 
 def config_names() -> list[str]:
@@ -184,10 +167,7 @@ def config_names() -> list[str]:
 def _read(source: str | Path) -> tuple[str, str]:
     path = Path(source)
     if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8"), str(path)
-        except ValueError:
-            raise UsageError(f"{path}: not readable as YAML: it is no UTF-8 text") from None
+        return read_text(path), str(path)
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and path.stem in config_names():
         return (resources.files("experiments") / "configs" / f"{path.stem}.yaml").read_text(encoding="utf-8"), path.stem
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
@@ -204,63 +184,4 @@ def _override(data: dict[str, Any], text: str) -> None:
         data = data.setdefault(name, {})
         if not isinstance(data, dict):
             raise UsageError(f"override '{path}': '{name}' holds a value, not a mapping")
-    data[last] = _parsed(value, f"override '{path}'")
-
-
-def _parsed(text: str, where: str) -> Any:
-    """Read YAML that is as large as it looks.
-
-    Raises:
-        UsageError: it is no YAML, holds itself, or repeats a part so often that it would fill the memory.
-    """
-    try:
-        data = yaml.load(text, _Loader)
-        size = _size(data, {})
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not readable as YAML: {' '.join(str(error).split())[:300]}") from None
-    except ValueError as error:  # of a date or number that is none
-        raise UsageError(f"{where}: not readable as YAML: {error}") from None
-    except RecursionError:
-        raise UsageError(f"{where}: not readable as YAML: nested too deeply, or a part holds itself") from None
-    if size > _MOST_VALUES:
-        raise UsageError(f"{where}: holds {size:,} values where aliases are written out, at most {_MOST_VALUES:,} may")
-    return data
-
-
-def _size(data: Any, known: dict[int, int]) -> int:
-    """Count the values of a tree; what is aliased counts each time."""
-    if not isinstance(data, dict | list):
-        return 1
-    if id(data) not in known:
-        parts = [*data.keys(), *data.values()] if isinstance(data, dict) else data
-        known[id(data)] = 1 + sum(_size(each, known) for each in parts)
-    return known[id(data)]
-
-
-def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return str(unknown("key", path, _siblings(kind, first["loc"]), where))
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{where}: missing key '{path}'"
-    return f"{where}: {path + ': ' if path else ''}{message}; got {_short(first['input'])}"
-
-
-def _short(value: Any) -> str:
-    text = masked(repr(value))  # before it is cut
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """Return the full dotted paths of the keys that are allowed where an unknown one was found."""
-    model: Any = kind
-    for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
-        if model is None:
-            return []
-    prefix = "".join(f"{part}." for part in loc[:-1])
-    return [prefix + name for name in model.model_fields]
+    data[last] = parse_yaml(value, f"override '{path}'")

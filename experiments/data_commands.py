@@ -56,8 +56,8 @@ def data_eicu(arguments: Namespace) -> int:
 
 def data_mimic(arguments: Namespace) -> int:
     """Convert MIMIC-III or MIMIC-IV."""
+    from experiments.sources.ledger import render
     from experiments.sources.mimic import convert_mimic
-    from experiments.sources.mimic.ledger import render
 
     summary = convert_mimic(
         arguments.source,

@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from fusion.component import UsageError
+
 
 @dataclass(frozen=True)
 class Label:
@@ -40,3 +42,22 @@ def labelled(name: str, table: pl.DataFrame, positive: pl.Expr, steps: list[dict
     rows = table.select("subject_id", "prediction_time", boolean_value=positive)
     last = step("predicted", rows) | {"positive": int(rows["boolean_value"].sum())}
     return Label(name, rows, [*steps, last])
+
+
+def once(rows: pl.DataFrame, where: str, steps: list[dict[str, Any]]) -> pl.DataFrame:
+    """Keep one of rows that say the same of a patient and time, and count the others as a step.
+
+    Shape:
+        rows: columns subject_id, prediction_time, value and the number of the row in its file.
+
+    Raises:
+        UsageError: two rows contradict each other.
+    """
+    key = ["subject_id", "prediction_time"]
+    same = rows.unique([*key, "value"], keep="first", maintain_order=True)
+    again = ~same.select(pl.struct(key).is_first_distinct()).to_series()
+    if again.any():
+        row = same.filter(again)["row"][0]
+        raise UsageError(f"{where}: row {row}: contradicts an earlier row on the same patient and prediction time")
+    steps.append(step("each patient and time once", same, rows))
+    return same

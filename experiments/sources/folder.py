@@ -18,6 +18,7 @@ from experiments.data.splits import split_groups
 from experiments.whole import whole_folder
 from fusion.component import UsageError
 
+LabelColumn = Literal["boolean_value", "integer_value", "float_value", "categorical_value"]
 SHARES = (0.7, 0.15)  # of train and of tuning
 EVENT_SCHEMA: dict[str, pl.DataType] = {
     "subject_id": pl.Int64(),
@@ -123,7 +124,7 @@ def write_labels(
     folder: Path,
     name: str,
     labels: pl.DataFrame,
-    value: Literal["boolean_value", "float_value"] = "boolean_value",
+    value: LabelColumn = "boolean_value",
 ) -> None:
     """Write one label file with the columns subject_id, prediction_time and the value."""
     table = labels.select(pl.col("subject_id").cast(pl.Int64), pl.col("prediction_time").cast(pl.Datetime("us")), value)

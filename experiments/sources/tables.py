@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,8 @@ def find_table(folder: Path, name: str) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
-def read_header(path: Path) -> list[str]:
-    """Read the names of the columns of a CSV file, plain or gzipped.
+def read_header(path: Path, encoding: str = "utf-8", separator: str = ",", *, quoted: bool = True) -> list[str]:
+    """Read the names of the columns of a CSV file, plain or gzipped, without a mark of the byte order.
 
     Raises:
         UsageError: the file cannot be read.
@@ -50,8 +51,13 @@ def read_header(path: Path) -> list[str]:
     binary = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with binary(path, "rb") as file:
-            return next(csv.reader([file.readline().decode("utf-8-sig")]), [])
-    except (OSError, EOFError, UnicodeDecodeError):
+            line = file.readline().decode(encoding).removeprefix("\ufeff")
+        return next(
+            csv.reader([line], delimiter=separator, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE), []
+        )
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: row 1: the header is no {encoding} text; not readable as a CSV file") from None
+    except (OSError, EOFError, zlib.error, csv.Error):
         raise UsageError(f"{path}: not readable as a CSV file") from None
 
 
@@ -87,7 +93,7 @@ def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFram
                     assert isinstance(piece, pl.DataFrame)
                     yield piece.rename(dict(zip(wanted, columns, strict=True)))
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise _damaged(path, header, wanted, str(error)) from None
+        raise damaged(path, header, wanted, str(error)) from None
 
 
 def read_whole(path: Path, columns: Mapping[str, Kind]) -> pl.DataFrame:
@@ -115,22 +121,25 @@ def lay_pieces_apart(
     name: str,
     pieces: Iterator[pl.DataFrame],
     rows: Callable[[pl.DataFrame], pl.DataFrame],
-    shards: pl.DataFrame,
+    shards: pl.DataFrame | Callable[[], pl.DataFrame],
     folder: Path,
 ) -> dict[str, int]:
     """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return the counts of rows read and kept.
 
     Shape:
-        shards: a key and the column shard; rows whose key it has not are left out.
+        shards: a key and the column shard; rows whose key it has not are left out. Or what returns them as far as
+            they are known, once `rows` was called.
     """
-    key = next(each for each in shards.columns if each != "shard")
     writers: dict[int, Any] = {}
     counts = {"rows": 0, "kept": 0}
     held: list[pl.DataFrame] = []
     try:
         for piece in pieces:
             counts["rows"] += piece.height
-            held.append(rows(piece).join(shards, on=key, maintain_order="left"))
+            table = rows(piece)
+            known = shards() if callable(shards) else shards
+            key = next(each for each in known.columns if each != "shard")
+            held.append(table.join(known, on=key, maintain_order="left"))
             counts["kept"] += held[-1].height
             if sum(each.estimated_size() for each in held) > _HELD_BYTES:  # many small row groups cost memory, too
                 _write(name, held, writers, folder)
@@ -154,14 +163,16 @@ def _write(name: str, held: list[pl.DataFrame], writers: dict[int, Any], folder:
         writers[int(shard)].write_table(data)
 
 
-def _damaged(path: Path, header: list[str], wanted: Mapping[str, Kind], message: str) -> UsageError:
-    """Say where a file is wrong without repeating what stands there, which may be about a patient."""
+def damaged(path: Path, header: list[str], wanted: Mapping[str, Kind], message: str) -> UsageError:
+    """Make the error that says where a file is wrong, and not what stands there: that may be about a patient."""
     row = re.search(r"Row #(\d+)", message)
     place = f"{path}: row {row[1]}" if row else f"{path}"
     column = re.search(r"CSV column #(\d+)", message)
     if column is None:
         return UsageError(f"{place}: damaged or not a CSV file")
     name = header[int(column[1])] if int(column[1]) < len(header) else column[1]
+    if "invalid UTF8" in message:
+        return UsageError(f"{place}: column '{name}' is no UTF-8 text; the file has another encoding, or is damaged")
     return UsageError(f"{place}: column '{name}' must be {wanted.get(name, 'text')}; got another type")
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import polars as pl
 
+from experiments.sources.facts import end_of_day, facts, path
 from experiments.sources.icd import icd_spelled
-from experiments.sources.mimic.facts import Known, Table, end_of_day, facts, path
+from experiments.sources.mimic.facts import Known, Table
 from experiments.sources.tables import Kind
 
 Make = Callable[[pl.DataFrame, Known], pl.DataFrame]

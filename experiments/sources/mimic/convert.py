@@ -18,16 +18,15 @@ from experiments.sources.folder import (
     split_by_group,
     write_codes,
     write_dataset,
-    write_events,
     write_json,
     write_labels,
     write_splits,
 )
+from experiments.sources.ledger import Tally, counted, plain, write_ledger
 from experiments.sources.mimic import knowledge
 from experiments.sources.mimic.cohort import LONG_STAY_HOURS, labels
-from experiments.sources.mimic.facts import FACT, Known, Table
+from experiments.sources.mimic.facts import Known, Table
 from experiments.sources.mimic.given import with_entry
-from experiments.sources.mimic.ledger import Tally, counted, plain, write_ledger
 from experiments.sources.mimic.people import (
     People,
     Version,
@@ -39,10 +38,10 @@ from experiments.sources.mimic.people import (
 from experiments.sources.mimic.readme import licence, readme
 from experiments.sources.mimic.release import DICTIONARIES, NOT_TAKEN, TABLES, UNKNOWN, find_tables
 from experiments.sources.mimic.times import read_timed
+from experiments.sources.shards import codes_of, write_shards
 from experiments.sources.tables import Kind, Parts, lay_pieces_apart, read_header, read_pieces, read_whole
 from fusion.component import UsageError
 
-_EVENT = [name for name in FACT if name != "why"]
 _CORE = {"patients": patient_facts, "admissions": admission_facts, "icustays": stay_facts}
 
 
@@ -85,7 +84,8 @@ def convert_mimic(
         source = _Source(found, version, people, shards)
         ledger: dict[str, Tally] = defaultdict(Tally)
         missing = _lay_tables(source, ledger, folder / "parts", progress)
-        events = _write_shards(folder, source, ledger, progress)
+        numbers = shards["shard"].unique().sort().to_list()
+        events = write_shards(folder, numbers, ledger, _events, progress=progress)
         summary = _write_cohort(folder, people, hours, seed)
         summary |= {"codes": _write_knowledge(folder, source), "events": events, "missing_tables": missing}
         summary |= {"tables": plain(ledger)}
@@ -155,38 +155,18 @@ def _count(path: Path) -> int:
     return sum(piece.height for piece in read_pieces(path, {read_header(path)[0]: "text"}))
 
 
-def _write_shards(folder: Path, source: _Source, ledger: dict[str, Tally], progress: bool) -> int:
-    """Write each shard's events, each fact once; count those that repeat another."""
-    events = 0
-    shards = source.shards["shard"].unique().sort().to_list()
-    with progress_bar("writing shards", len(shards), enabled=progress) as advance:
-        for shard in shards:
-            parts = Parts(folder / "parts" / f"{shard:05d}")
-            frames = [frame for name in ledger if (frame := _events(name, parts)) is not None]
-            everything = pl.concat(frames)
-            once = everything.unique(subset=_EVENT, keep="first", maintain_order=True)
-            before, after = (dict(each.group_by("table").len().iter_rows()) for each in (everything, once))
-            for name, number in before.items():
-                ledger[name].repeat(number - after.get(name, 0))
-            events += write_events(folder, shard, once.drop("table"))
-            advance()
-    return events
-
-
 def _events(name: str, parts: Parts) -> pl.DataFrame | None:
     table = parts.read(name)
     if table is None or "code" not in table.columns:
         return None
     if "pharmacy_id" in table.columns:
         table = with_entry(table, parts)
-    return table.select(*_EVENT, table=pl.lit(name))
+    return table
 
 
 def _write_knowledge(folder: Path, source: _Source) -> int:
     """Write the codes with their ancestors and names."""
-    files = sorted((folder / "data").glob("*.parquet"))
-    used = {code for file in files for code in pl.read_parquet(file, columns=["code"])["code"].unique()}
-    parents = hierarchy(used, knowledge.parent)
+    parents = hierarchy(codes_of(folder), knowledge.parent)
     names = knowledge.icd_titles(source.found, source.version)
     return write_codes(folder, parents, describe(parents, names), parents)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from experiments.sources.mimic.facts import Known, Table, Why, end_of_day, facts, later, path, worded
+from experiments.sources.facts import Why, end_of_day, facts, later, path, worded
+from experiments.sources.mimic.facts import Known, Table
 from experiments.sources.mimic.measured import itemid_named
 from experiments.sources.tables import Kind, Parts
 

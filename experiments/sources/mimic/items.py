@@ -94,7 +94,6 @@ PLAUSIBLE: dict[str, tuple[float, float]] = {
     "LAB//potassium": (0.5, 20),
     "LAB//sodium": (60, 220),
 }
-OUTSIDE = "outside what is plausible: "
 
 
 def chart_items() -> pl.DataFrame:

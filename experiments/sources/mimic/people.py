@@ -9,7 +9,7 @@ from typing import Literal
 
 import polars as pl
 
-from experiments.sources.mimic.facts import end_of_day, facts, path
+from experiments.sources.facts import end_of_day, facts, path
 from experiments.sources.tables import Kind, check_key, read_whole
 from fusion.component import UsageError
 

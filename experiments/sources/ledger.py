@@ -11,8 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from experiments.sources.mimic.items import OUTSIDE
-
+OUTSIDE = "outside what is plausible: "
 REPEATED = "says what another row says"
 STRANGER = "of a patient who is not in patients"
 
@@ -46,11 +45,11 @@ class Tally:
         self.facts += rows
         self.left_out[why] += rows
 
-    def repeat(self, number: int) -> None:
-        """Count events that were there already."""
+    def withdraw(self, number: int, why: str = REPEATED) -> None:
+        """Count events that are none after all; without a reason they were there already."""
         if number:
             self.events -= number
-            self.left_out[REPEATED] += number
+            self.left_out[why] += number
 
 
 def counted(
