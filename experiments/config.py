@@ -158,7 +158,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         UsageError: the file is missing, is not YAML, or has a wrong key or type; the message has its path.
     """
     text, where = _read(source)
-    data = _parsed(text, where)
+    data = parse_yaml(text, where)
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a mapping at the top; got {type(data).__name__}")
     for override in overrides:
@@ -172,7 +172,7 @@ def parse_config(data: Mapping[str, Any], where: str = "config") -> Config:
     try:
         return kind.model_validate(dict(data))
     except ValidationError as error:
-        raise UsageError(_one_line(error, kind, where)) from None
+        raise UsageError(one_line(error, kind, where)) from None
 
 
 def config_names() -> list[str]:
@@ -204,10 +204,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         data = data.setdefault(name, {})
         if not isinstance(data, dict):
             raise UsageError(f"override '{path}': '{name}' holds a value, not a mapping")
-    data[last] = _parsed(value, f"override '{path}'")
+    data[last] = parse_yaml(value, f"override '{path}'")
 
 
-def _parsed(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     """Read YAML that is as large as it looks.
 
     Raises:
@@ -237,7 +237,8 @@ def _size(data: Any, known: dict[int, int]) -> int:
     return known[id(data)]
 
 
-def _one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+def one_line(error: ValidationError, kind: type[BaseModel], where: str) -> str:
+    """Say the first thing that is wrong, where, and for an unknown key the nearest one there is."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
@@ -257,8 +258,10 @@ def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Return the full dotted paths of the keys that are allowed where an unknown one was found."""
     model: Any = kind
     for part in loc[:-1]:
-        annotation = model.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
+        field = model.model_fields.get(str(part))
+        if field is None:  # a place in a list, or a name that a mapping is free to have
+            continue
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
         model = next((each for each in options if isinstance(each, type) and issubclass(each, BaseModel)), None)
         if model is None:
             return []
