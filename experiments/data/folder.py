@@ -14,6 +14,7 @@ import polars as pl
 
 from encoders.records import Edge, Knowledge, UnreadableImage
 from experiments.data.tables import INTEGER, TEXT, TEXTS, TIME, check_filled, read_table
+from experiments.tasks.load import task_names
 from fusion.component import UsageError, unknown
 
 SPLITS = ("train", "tuning", "held_out")
@@ -172,6 +173,9 @@ class Dataset:
                     )
                 return path
         known = [path.stem for path in (self.folder / "labels").glob("*")]
+        if labels in task_names():
+            command = f"ehrfusion tasks {labels} --on {self.folder}"
+            raise UsageError(f"{self.folder}: no label '{labels}' yet; make it with: {command}")
         raise unknown("label", labels, known, str(self.folder))
 
     @cached_property

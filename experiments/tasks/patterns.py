@@ -14,7 +14,7 @@ from experiments.tasks.definition import Predicate
 from experiments.tasks.predicates import meant
 
 KINDS = {
-    "vital signs": Predicate(codes=["VITAL//*"], but_not=["VITAL//height", "VITAL//weight", "VITAL//bmi"]),
+    "vital signs": Predicate(codes=["VITAL//*"], but_not=("VITAL//height", "VITAL//weight", "VITAL//bmi")),
     "laboratory": Predicate(codes=["LAB//*", "MICRO//*"]),
     "drugs": Predicate(codes=["DRUG//*", "INFUSION//*", "MEDICATION//*", "HOME_DRUG//*"]),
     "diagnoses": Predicate(codes=["ICD*CM/*", "DIAGNOSIS//*", "DX//*", "ADMISSION_DX//*", "HISTORY//*"]),
