@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
-from experiments.task_parser import add_tasks
+from experiments.task_parser import add_harmonise, add_tasks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,6 +110,7 @@ def _data(verbs: Verbs) -> None:
     check = kinds.add_parser("check", help="validate a folder and show who has what")
     check.add_argument("folder", type=Path)
     check.set_defaults(run="data_check")
+    add_harmonise(kinds)
     eicu = kinds.add_parser("eicu", help="convert the eICU database (demo or full)")
     eicu.add_argument("source", type=Path)
     eicu.add_argument("out", type=Path)

@@ -1,4 +1,4 @@
-"""What `ehrfusion tasks` does: list, show, or label a folder."""
+"""What `ehrfusion tasks` does: list, show, or label a folder; and `ehrfusion data harmonise`."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ def tasks(arguments: Namespace) -> int:
         console().print(render_task(load_task(arguments.name)))
     else:
         _label(arguments, load_task(arguments.name))
+    return 0
+
+
+def data_harmonise(arguments: Namespace) -> int:
+    """Write a folder in common units."""
+    from experiments.data.harmonise import harmonise_folder
+    from experiments.data.quality import render_quality
+
+    found = harmonise_folder(arguments.source, arguments.out, overwrite=arguments.overwrite, progress=True)
+    console().print(render_quality(found))
+    say(f"wrote {arguments.out}; what was done is in {arguments.out}/metadata/quality.json")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The verb `ehrfusion tasks` on the command line."""
+"""The verbs `ehrfusion tasks` and `ehrfusion data harmonise` on the command line."""
 
 from __future__ import annotations
 
@@ -20,3 +20,13 @@ def add_tasks(verbs: Any) -> None:
     form.add_argument("--markdown", action="store_true", help="print the table as docs/tasks.md has it")
     form.add_argument("--schema", action="store_true", help="print the JSON schema of a task's file")
     tasks.set_defaults(run="tasks")
+
+
+def add_harmonise(kinds: Any) -> None:
+    """Add the verb to those of `ehrfusion data`."""
+    text = "copy a folder with common laboratory values and vital signs in one unit each, without outliers"
+    harmonise = kinds.add_parser("harmonise", help=text)
+    harmonise.add_argument("source", type=Path)
+    harmonise.add_argument("out", type=Path)
+    harmonise.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
+    harmonise.set_defaults(run="data_harmonise")

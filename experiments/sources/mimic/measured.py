@@ -6,8 +6,9 @@ from functools import cache
 
 import polars as pl
 
+from experiments.data.units import implausible
 from experiments.sources.mimic.facts import NO_VALUE, Known, Table, Why, end_of_day, facts, later, path, worded
-from experiments.sources.mimic.items import OUTSIDE, UNITS, URINE, chart_items, implausible, laboratory_codes
+from experiments.sources.mimic.items import OUTSIDE, UNITS, URINE, chart_items, laboratory_codes
 from experiments.sources.tables import Kind
 
 _CODE, _VALUE = pl.col("code"), pl.col("scaled")
