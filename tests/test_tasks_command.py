@@ -61,6 +61,13 @@ def test_the_docs_have_the_table_that_the_command_prints(capsys: pytest.CaptureF
     assert capsys.readouterr().out == tasks_markdown()
 
 
+def test_the_example_in_the_docs_is_a_task(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    task = load_task(task_file(tmp_path, text))
+    assert task.predicates["little_urine"].value is not None
+    assert task.label.unseen == "left out"
+
+
 def test_every_task_states_its_leak_rules_and_its_source() -> None:
     for name in task_names():
         task = load_task(name)
@@ -139,11 +146,17 @@ def test_a_task_of_ones_own(tmp_path: Path) -> None:
         2: unit(0, 50, (2, "LAB//lactate", 3.9), (3, "LAB//lactate_dehydrogenase", 300.0)),
         3: unit(0, 50, (1, "LAB//lactate", 5.0), (2, "LAB//lactate", 5.0)),
         4: unit(0, 24),  # a day after the prediction is after the stay: not seen
-        5: unit(0, 24, (20, "LAB//lactate", 9.0)),  # but what was seen counts
+        5: unit(0, 24, (20, "LAB//lactate", 9.0)),  # nor what came before, or only the positives would be kept
         6: unit(0, 25, (20, "LAB//lactate")),
     }
     found = result_of(tmp_path / "data", people, task_file(tmp_path, MINE))
-    assert truth(found) == {1: True, 2: False, 5: True, 6: False}
+    assert truth(found) == {1: True, 2: False, 6: False}
+    settles = MINE.replace("observed: end", "observed: end, unseen: left out if negative")
+    assert truth(result_of(tmp_path / "again", people, task_file(tmp_path, settles)))[5]
+    absent = MINE.replace("observed: end", "observed: end, unseen: absent")
+    assumed = result_of(tmp_path / "third", people, task_file(tmp_path, absent))
+    assert truth(assumed) == {1: True, 2: False, 4: False, 5: True, 6: False}
+    assert assumed.assumed == 1  # patient 4
 
 
 @pytest.mark.parametrize(

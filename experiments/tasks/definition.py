@@ -91,8 +91,9 @@ class Step(Strict):
 class LabelRule(Strict):
     """What the truth is: an event in an interval, the length of the stay, each group in an interval, or a given file.
 
-    `observed` is a moment until which the source sees the patient: where the interval ends later and nothing was seen
-    in it, the label is not known. With `unseen: absent` such rows stay, and are counted.
+    `observed` is a moment until which the source sees the patient. Where the interval ends later the row is left out,
+    whatever was seen in it: to keep the positives alone would raise their share. Where the event settles the matter, as
+    death does, say `unseen: left out if negative`; with `unseen: absent` such rows stay, and are counted.
     """
 
     any: Name | None = None
@@ -103,7 +104,7 @@ class LabelRule(Strict):
     least: int = 10
     within: IntervalText | None = Field(default=None, alias="in")
     observed: MomentText | None = None
-    unseen: Literal["left out", "absent"] = "left out"
+    unseen: Literal["left out", "left out if negative", "absent"] = "left out"
     given: str | None = None
 
     @model_validator(mode="after")

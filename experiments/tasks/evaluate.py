@@ -195,30 +195,24 @@ def _labelled(
             value = (length > duration(rule.longer_than)).alias("boolean_value")
         else:
             value = _classes(length, rule.classes or []).alias("categorical_value")
-        table, assumed = keys.with_columns(value).filter(value.is_not_null()), 0
+        table = keys.with_columns(value).filter(value.is_not_null())
         flow.add("the end of the stay is recorded", table, keys.height)
-        return table, assumed
+        return table, 0
     assert rule.within is not None
     found = first_within(rows, events, LABEL, interval(rule.within))
     wanted = list(groups.names) if groups else ["boolean_value"]
     hits = {name: found.filter(pl.col("group") == name)["row"] if groups else found["row"] for name in wanted}
     place = pl.int_range(rows.height, eager=True)
     table = keys.with_columns(place.is_in(numbers.to_list()).alias(name) for name, numbers in hits.items())
-    seen = (
-        place.is_in(found["row"].unique().to_list())
-        if not groups
-        else pl.Series([False] * rows.height, dtype=pl.Boolean)
-    )
-    known = _observed(rule, rows, events) | seen
-    assumed = int((~known).sum()) if rule.unseen == "absent" else 0
-    kept = table if rule.unseen == "absent" else table.filter(known)
-    said = (
-        "the interval of the label was seen to its end"
-        if rule.unseen != "absent"
-        else "the interval of the label begins"
-    )
-    flow.add(said, kept, table.height)
-    return kept, assumed
+    known = _observed(rule, rows, events)
+    if rule.unseen != "left out":
+        known |= place.is_in(found["row"].unique().to_list())
+    if rule.unseen == "absent":
+        flow.add("where nothing was seen, it is taken to be absent", table, table.height)
+        return table, int((~known).sum())
+    kept = table.filter(known)
+    flow.add("the interval of the label was seen to its end", kept, table.height)
+    return kept, 0
 
 
 def _observed(rule: LabelRule, rows: pl.DataFrame, events: Events) -> pl.Series:

@@ -79,8 +79,8 @@ def label_text(rule: LabelRule) -> str:
     what = rule.any or f"each group of {rule.each}" + (f" ({len(rule.of)} of them)" if rule.of else "")
     least = f", had by at least {rule.least} rows of training patients" if rule.each else ""
     until = f"; seen until {rule.observed}" if rule.observed else ""
-    absent = "; what was not seen is taken to be absent, and counted" if rule.unseen == "absent" else ""
-    return f"{what} in {rule.within}{least}{until}{absent}"
+    unseen = f"; unseen: {rule.unseen}" if rule.unseen != "left out" else ""
+    return f"{what} in {rule.within}{least}{until}{unseen}"
 
 
 def step_text(step: Step) -> str:
