@@ -37,7 +37,16 @@ PEOPLE = {
     4: person(60, 100, (-24 * 40, HEART), (None, "GENDER//F")),
     5: person(400, 500, (49, "PROCEDURE//225794")),
 }
-TASKS = [name for name in task_names() if load_task(name).label.given is None]
+# one of each kind of index, prediction and label; the others differ from them in hours and events
+TASKS = [
+    "decompensation",
+    "length_of_stay_classes",
+    "next_visit_diagnoses",
+    "phenotypes",
+    "readmission_30d",
+    "shock_12h",
+]
+ALL = [name for name in task_names() if load_task(name).label.given is None]
 
 
 def task_of(name: str) -> Any:
@@ -85,7 +94,7 @@ def test_what_happens_after_the_prediction_is_no_input(name: str, folder: Path, 
     assert seen[0] == seen[1]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ALL)
 def test_no_event_that_defines_the_label_lies_between_the_index_and_the_prediction(name: str, folder: Path) -> None:
     """Of this stay: what an earlier one says is history."""
     rows = evaluate(task_of(name), open_dataset(folder)).rows

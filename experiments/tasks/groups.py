@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def load_groups(source: str) -> Groups:
     folder = resources.files("experiments") / "tasks" / "groups"
     known = sorted(each.name.removesuffix(".csv") for each in folder.iterdir() if each.name.endswith(".csv"))
     if source in known:
-        return _parsed((folder / f"{source}.csv").read_text(encoding="utf-8"), source)
+        return _shipped(source)
     if not source.endswith(".csv"):
         raise unknown("table of groups", source, known)
     path = Path(source)
@@ -101,6 +101,12 @@ def load_groups(source: str) -> Groups:
         return _parsed(path.read_text(encoding="utf-8"), source)
     except ValueError:
         raise UsageError(f"{path}: not readable as CSV: it is no UTF-8 text") from None
+
+
+@cache
+def _shipped(name: str) -> Groups:
+    path = resources.files("experiments") / "tasks" / "groups" / f"{name}.csv"
+    return _parsed(path.read_text(encoding="utf-8"), name)
 
 
 def _parsed(text: str, where: str) -> Groups:

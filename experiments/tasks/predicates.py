@@ -14,24 +14,23 @@ _TESTS = {"above": "gt", "at_least": "ge", "below": "lt", "at_most": "le"}
 
 
 @cache
-def pattern(text: str) -> re.Pattern[str]:
-    """Return what a pattern of codes means: `*` is any text, all else itself, capitals do not matter.
+def pattern(*texts: str) -> re.Pattern[str]:
+    """Return what patterns of codes mean, any of them: `*` is any text, all else itself, capitals do not matter.
 
     Examples:
         >>> bool(pattern("UNIT_ADMISSION*").fullmatch("unit_admission//MICU")), bool(pattern("A").fullmatch("AB"))
         (True, False)
+        >>> bool(pattern().fullmatch("A"))
+        False
     """
-    return re.compile(re.escape(text).replace(r"\*", ".*"), re.IGNORECASE | re.DOTALL)
+    parts = [re.escape(text).replace(r"\*", ".*") for text in texts]
+    return re.compile("|".join(parts) if parts else r"(?!)", re.IGNORECASE | re.DOTALL)
 
 
 def meant(predicate: Predicate, codes: Iterable[str]) -> list[str]:
     """Return those of some codes that a predicate means."""
-    wanted, unwanted = ([pattern(each) for each in texts] for texts in (predicate.codes, predicate.but_not))
-    return [
-        code
-        for code in codes
-        if any(each.fullmatch(code) for each in wanted) and not any(each.fullmatch(code) for each in unwanted)
-    ]
+    wanted, unwanted = pattern(*predicate.codes), pattern(*predicate.but_not)
+    return [code for code in codes if wanted.fullmatch(code) and not unwanted.fullmatch(code)]
 
 
 def fits(value: Value | None) -> pl.Expr:
