@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from experiments.data.folder import Dataset
@@ -201,12 +202,13 @@ def _labelled(
     assert rule.within is not None
     found = first_within(rows, events, LABEL, interval(rule.within))
     wanted = list(groups.names) if groups else ["boolean_value"]
-    hits = {name: found.filter(pl.col("group") == name)["row"] if groups else found["row"] for name in wanted}
-    place = pl.int_range(rows.height, eager=True)
-    table = keys.with_columns(place.is_in(numbers.to_list()).alias(name) for name, numbers in hits.items())
+    number = {name: place for place, name in enumerate(wanted)}
+    values = np.zeros((rows.height, len(wanted)), bool)
+    values[found["row"].to_numpy(), [number[name] for name in found["group"]] if groups else 0] = True
+    table = keys.hstack(pl.DataFrame({name: values[:, place] for name, place in number.items()}))
     known = _observed(rule, rows, events)
     if rule.unseen != "left out":
-        known |= place.is_in(found["row"].unique().to_list())
+        known |= pl.Series(values.any(axis=1))
     if rule.unseen == "absent":
         flow.add("where nothing was seen, it is taken to be absent", table, table.height)
         return table, int((~known).sum())
