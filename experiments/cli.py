@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn, TypeAlias
 
 from experiments.source_commands import add_source_verbs
+from experiments.task_parser import add_harmonise, add_tasks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,11 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
-    from experiments import commands, data_commands, source_commands
+    from experiments import commands, data_commands, source_commands, task_commands
     from fusion.component import UsageError
 
     try:
-        verbs = vars(commands) | vars(data_commands) | vars(source_commands)
+        verbs = vars(commands) | vars(data_commands) | vars(source_commands) | vars(task_commands)
         return int(verbs[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
@@ -74,6 +75,7 @@ def _parser() -> _Parser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     _demo(verbs)
     _data(verbs)
+    add_tasks(verbs)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)
@@ -110,6 +112,7 @@ def _data(verbs: Verbs) -> None:
     check = kinds.add_parser("check", help="validate a folder and show who has what")
     check.add_argument("folder", type=Path)
     check.set_defaults(run="data_check")
+    add_harmonise(kinds)
     eicu = kinds.add_parser("eicu", help="convert the eICU database (demo or full)")
     eicu.add_argument("source", type=Path)
     eicu.add_argument("out", type=Path)

@@ -112,9 +112,10 @@ def _siblings(kind: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Return the full dotted paths of the keys that are allowed where an unknown one was found."""
     model: Any = kind
     for part in loc[:-1]:
-        if isinstance(part, int):
-            continue  # an item of a list, whose kind was found with the list
-        model = next(_models(model.model_fields[part].annotation), None)
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # a place in a list, or a name that a mapping is free to have: their kind was found with them
+        model = next(_models(field.annotation), None)
         if model is None:
             return []
     prefix = "".join(f"{part}." for part in loc[:-1])

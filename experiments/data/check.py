@@ -18,6 +18,7 @@ from encoders.images.pixels import read_pixels
 from encoders.records import CodeEvents, UnreadableImage
 from experiments.data.cohort import read_labels
 from experiments.data.folder import OUTSIDE, SPLIT_FILE, SPLITS, Dataset, is_inside, open_dataset
+from experiments.data.quality import quality, render_quality
 from experiments.data.reader import iterate_records, read_events
 from experiments.data.suspicions import late_events, loose_graph, telling_features
 from fusion.component import UsageError
@@ -49,6 +50,7 @@ class Check:
     last: Any = None
     labels: dict[str, pl.DataFrame] = field(default_factory=dict)
     flow: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    quality: pl.DataFrame | None = None
 
     def tell(self, error: UsageError, file: str) -> None:
         """Note as a problem what kept a file from being read, once."""
@@ -86,6 +88,8 @@ def check(folder: Path) -> Check:
     for path in sorted((dataset.folder / "labels").glob("**/*.parquet")):
         with suppress(UsageError):  # an event file that cannot be read was named above
             _labels(dataset, path, found)
+    with suppress(UsageError):  # the same
+        found.quality = quality(dataset)
     try:
         found.flow = dataset.flow()
     except UsageError as error:
@@ -259,6 +263,8 @@ def render(found: Check) -> Any:
         for step in steps:
             flow.add_row(str(step["step"]), f"{step['n']:,}")
         parts.append(flow)
+    if found.quality is not None and found.quality.height:
+        parts.append(render_quality(found.quality))
     problems = Table("", "file", "row", "column", "what")
     for problem in found.problems:
         row = "" if problem.row is None else str(problem.row)

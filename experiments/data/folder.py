@@ -13,12 +13,14 @@ from typing import Any
 import polars as pl
 
 from encoders.records import Edge, Knowledge, UnreadableImage
-from experiments.data.tables import INTEGER, TEXT, TEXTS, check_filled, read_table
+from experiments.data.tables import INTEGER, TEXT, TEXTS, TIME, check_filled, read_table
+from experiments.tasks.load import task_names
 from fusion.component import UsageError, unknown
 
 SPLITS = ("train", "tuning", "held_out")
 OUTSIDE = "leads out of the data folder, by '..', a root or a link"
 SPLIT_FILE = "metadata/subject_splits.parquet"
+UNPREDICTABLE_FILE = "metadata/unpredictable.parquet"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ class Dataset:
         table = read_table(path, {"subject_id": INTEGER, "split": TEXT}, only=True)
         check_filled(path, table, ["subject_id", "split"])
         return table.unique(maintain_order=True)
+
+    @cached_property
+    def unpredictable(self) -> pl.DataFrame | None:
+        """When the source cannot tell what a patient's past was, or how a stay ended; None where it says nothing of it.
+
+        Shape:
+            -> columns subject_id, start, end; both bounds are part of it.
+
+        Raises:
+            UsageError: a column is missing, of another type or has a null.
+        """
+        path = self.folder / UNPREDICTABLE_FILE
+        if not path.is_file():
+            return None
+        table = read_table(path, {"subject_id": INTEGER, "start": TIME, "end": TIME}, only=True)
+        check_filled(path, table, table.columns)
+        return table
 
     def knowledge(self) -> Knowledge:
         """Return descriptions, molecules and the graph: `graph/edges.parquet`, and parents as `is_a` edges.
@@ -154,6 +173,9 @@ class Dataset:
                     )
                 return path
         known = [path.stem for path in (self.folder / "labels").glob("*")]
+        if labels in task_names():
+            command = f"ehrfusion tasks {labels} --on {self.folder}"
+            raise UsageError(f"{self.folder}: no label '{labels}' yet; make it with: {command}")
         raise unknown("label", labels, known, str(self.folder))
 
     @cached_property

@@ -48,3 +48,22 @@ def _predicted(stays: pl.DataFrame) -> tuple[pl.DataFrame, list[dict[str, Any]]]
         ),
     )
     return narrowed(table, "unit stays in the database", steps)
+
+
+def unpredictable(stays: pl.DataFrame) -> pl.DataFrame:
+    """Return the hospital stays in which no honest prediction can be made, for tasks that know the events only.
+
+    Shape:
+        -> columns subject_id, start, end, why.
+    """
+    unknown = ~pl.col("hospitaldischargestatus").is_in(["Alive", "Expired"]).fill_null(value=False)
+    why = (
+        pl.when(~pl.col("ordered"))
+        .then(pl.lit("what came before it is not recorded"))
+        .when(pl.col("after_death"))
+        .then(pl.lit("it follows a hospital stay that ended in death"))
+        .when(unknown)
+        .then(pl.lit("how it ended is not recorded"))
+    )
+    table = stays.select("subject_id", start="opened", end="closed", why=why).drop_nulls("why")
+    return table.unique().sort("subject_id", "start", "end")

@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple
 
 import polars as pl
 
+from experiments.data.folder import UNPREDICTABLE_FILE
 from experiments.progress import progress_bar
 from experiments.sources.eicu import knowledge
 from experiments.sources.eicu.clinical import CLINICAL
-from experiments.sources.eicu.cohort import labels
+from experiments.sources.eicu.cohort import labels, unpredictable
 from experiments.sources.eicu.drugs import DRUGS
 from experiments.sources.eicu.measurements import HOURLY, MEASUREMENTS, read_yaib, yaib_events
 from experiments.sources.eicu.notes import NOTES, history_notes
@@ -30,6 +31,7 @@ from experiments.sources.folder import (
     write_json,
     write_labels,
     write_splits,
+    write_table,
 )
 from experiments.sources.tables import Parts, find_table, lay_pieces_apart
 from fusion.component import UsageError
@@ -152,6 +154,7 @@ def _write_cohort(folder: Path, stays: pl.DataFrame, seed: int, split_by: str) -
         write_labels(folder, label.name, label.rows)
         flow[label.name] = label.steps
     write_json(folder / "cohort.json", {"labels": flow})
+    write_table(unpredictable(stays), folder / UNPREDICTABLE_FILE)
     first = stays.sort("subject_id", "admitted", "stay").group_by("subject_id", maintain_order=True)
     groups = first.agg(site=pl.col("site").first()).select(
         "subject_id", group="subject_id" if split_by == "patient" else "site"

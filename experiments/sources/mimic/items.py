@@ -1,4 +1,4 @@
-"""Which numbers of the chart and the laboratory are which: itemid, unit, what is plausible."""
+"""Which numbers of the chart and the laboratory are which: itemid and unit."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 import polars as pl
 
+from experiments.data.units import measurements
 from experiments.sources.eicu.channels import APERIODIC, CHANNELS, CHARTED, PERIODIC
 
-UNITS = {each.code: each.unit for each in (*APERIODIC.values(), *PERIODIC.values(), *CHARTED.values(), *CHANNELS)}
+UNITS = dict(measurements().select("code", "canonical").iter_rows()) | {
+    each.code: each.unit for each in (*APERIODIC.values(), *PERIODIC.values(), *CHARTED.values(), *CHANNELS)
+}
 
 
 class Scale(NamedTuple):
@@ -41,6 +44,7 @@ CHART: dict[str, dict[Scale, tuple[int, ...]]] = {
     "VITAL//pulmonary_systolic_pressure": {SAME: (492, 220059)},
     "VITAL//pulmonary_diastolic_pressure": {SAME: (8448, 220060)},
     "VITAL//fio2": {SAME: (3420, 223835), PERCENT: (190,)},
+    "VITAL//peep": {SAME: (506, 220339)},
     "VITAL//gcs": {SAME: (198,)},
     "VITAL//gcs_eyes": {SAME: (184, 220739)},
     "VITAL//gcs_verbal": {SAME: (723, 223900)},
@@ -64,36 +68,6 @@ LABORATORY = {
     **{"mg": (50960,), "na": (50983, 50824), "neut": (51256,), "pco2": (50818,), "ph": (50820,), "phos": (50970,)},
     **{"plt": (51265,), "po2": (50821,), "ptt": (51275,), "tnt": (51003,), "wbc": (51300, 51301)},
 }
-# From and to what a number can be true. Wide: they are to catch typing errors, not the very ill.
-PLAUSIBLE: dict[str, tuple[float, float]] = {
-    "VITAL//heart_rate": (1, 300),
-    "VITAL//respiratory_rate": (1, 80),
-    "VITAL//oxygen_saturation": (1, 100),
-    "VITAL//systolic_pressure": (1, 400),
-    "VITAL//diastolic_pressure": (1, 300),
-    "VITAL//mean_pressure": (1, 300),
-    "VITAL//noninvasive_systolic": (1, 400),
-    "VITAL//noninvasive_diastolic": (1, 300),
-    "VITAL//noninvasive_mean": (1, 300),
-    "VITAL//temperature": (25, 45),
-    "VITAL//central_venous_pressure": (-20, 100),
-    "VITAL//intracranial_pressure": (-20, 150),
-    "VITAL//pulmonary_systolic_pressure": (1, 200),
-    "VITAL//pulmonary_diastolic_pressure": (-20, 150),
-    "VITAL//fio2": (20, 100),
-    "VITAL//gcs": (3, 15),
-    "VITAL//gcs_eyes": (1, 4),
-    "VITAL//gcs_verbal": (0, 5),  # MIMIC writes 0 where the patient is intubated
-    "VITAL//gcs_motor": (1, 6),
-    "VITAL//weight": (0.2, 500),
-    "VITAL//height": (20, 250),
-    "VITAL//bmi": (5, 150),
-    "VITAL//urine": (0, 10_000),
-    "LAB//glucose": (1, 3000),
-    "LAB//ph": (6, 8.5),
-    "LAB//potassium": (0.5, 20),
-    "LAB//sodium": (60, 220),
-}
 
 
 def chart_items() -> pl.DataFrame:
@@ -112,14 +86,3 @@ def laboratory_codes() -> dict[int, str]:
     """Return the codes of itemids that other databases have, too."""
     codes = {each.yaib: each.code for each in CHANNELS}
     return {itemid: codes[name] for name, itemids in LABORATORY.items() for itemid in itemids}
-
-
-def implausible(code: pl.Expr, value: pl.Expr) -> pl.Expr:
-    """Return whether a value lies outside what its channel allows."""
-    low = code.replace_strict(
-        {key: float(each[0]) for key, each in PLAUSIBLE.items()}, default=None, return_dtype=pl.Float64
-    )
-    high = code.replace_strict(
-        {key: float(each[1]) for key, each in PLAUSIBLE.items()}, default=None, return_dtype=pl.Float64
-    )
-    return (value < low) | (value > high)

@@ -6,10 +6,11 @@ from functools import cache
 
 import polars as pl
 
+from experiments.data.units import implausible
 from experiments.sources.facts import NO_VALUE, Why, end_of_day, facts, later, path, worded
 from experiments.sources.ledger import OUTSIDE
 from experiments.sources.mimic.facts import Known, Table
-from experiments.sources.mimic.items import UNITS, URINE, chart_items, implausible, laboratory_codes
+from experiments.sources.mimic.items import UNITS, URINE, chart_items, laboratory_codes
 from experiments.sources.tables import Kind
 
 _CODE, _VALUE = pl.col("code"), pl.col("scaled")

@@ -1,0 +1,65 @@
+"""Which classes of drugs interact, from a file, and how often such pairs are given together."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusion.component import UsageError, unknown
+
+_COLUMNS = ["first", "second"]
+
+
+def read_interactions(path: Path, classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Read pairs of interacting classes as a symmetric matrix.
+
+    Args:
+        path: CSV with the columns first and second, a pair a line.
+        classes: the labels of a task; pairs with a class that is none of them are refused.
+
+    Shape:
+        -> (K, K), no class interacts with itself.
+
+    Raises:
+        UsageError: the file is not there, has other columns, an unknown class, or a class beside itself.
+    """
+    if not path.is_file():
+        raise UsageError(f"no such file: {path}")
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
+    except ValueError:
+        raise UsageError(f"{path}: not readable as CSV: it is no UTF-8 text") from None
+    if not lines or lines[0] != _COLUMNS:
+        raise UsageError(f"{path}: expected the columns first, second; got {', '.join(lines[0]) if lines else 'none'}")
+    place = {name: number for number, name in enumerate(classes)}
+    found = np.zeros((len(classes), len(classes)), bool)
+    for row, pair in enumerate(lines[1:], start=1):
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise UsageError(f"{path}: row {row}: expected two classes that differ; got {', '.join(pair) or 'nothing'}")
+        for name in pair:
+            if name not in place:
+                raise unknown("drug class", name, list(place), f"{path}: row {row}")
+        found[place[pair[0]], place[pair[1]]] = found[place[pair[1]], place[pair[0]]] = True
+    return found
+
+
+def interaction_rate(given: NDArray[Any], matrix: NDArray[np.bool_]) -> float | None:
+    """Return the share of interacting pairs among all pairs of classes given together; None where there is no pair.
+
+    Shape:
+        given (N, K) boolean or probabilities cut at a threshold; matrix (K, K) symmetric.
+
+    Reference:
+        Shang et al., GAMENet: Graph Augmented Memory Networks for Recommending Medication Combination, 2019 (the DDI
+        rate); there per visit and averaged, here over all pairs.
+    """
+    chosen = given.astype(np.int64)
+    together = chosen.T @ chosen
+    upper = np.triu(np.ones(matrix.shape, bool), 1)
+    pairs = int(together[upper].sum())
+    return float(together[upper & matrix].sum() / pairs) if pairs else None
