@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from experiments.pretraining.verb import add_pretrain
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 something is wrong with the data, 2 wrong usage."""
@@ -26,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     from experiments import commands, data_commands
+    from experiments.pretraining import verb
     from fusion.component import UsageError
 
     try:
-        return int((vars(commands) | vars(data_commands))[chosen.run](chosen) or 0)
+        return int((vars(commands) | vars(data_commands) | vars(verb))[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
@@ -71,6 +74,7 @@ def _parser() -> _Parser:
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     _demo(verbs)
     _data(verbs)
+    add_pretrain(verbs, _runs, _overrides)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)

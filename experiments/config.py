@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from experiments.compare_config import CompareConfig
 from experiments.data_config import DataConfig
+from experiments.pretrain_config import PretrainConfig
 from experiments.remote import Place, place
 from experiments.search_config import FinalistsConfig, SearchConfig
 from experiments.strict import Strict
@@ -100,6 +101,7 @@ class _Common(Strict):
     compare: CompareConfig = CompareConfig()
     tracking: TrackingConfig = TrackingConfig()
     card: CardConfig = CardConfig()
+    pretrain: PretrainConfig | None = None
 
 
 class ExperimentConfig(_Common):

@@ -1,5 +1,6 @@
 """Coded events: diagnoses, drugs, laboratory values, vital signs, static facts."""
 
+from encoders.artefact import Artefact
 from encoders.codes.bag import CodeBag
 from encoders.codes.descriptions import DescriptionTransformer
 from encoders.codes.digits import DigitTransformer
@@ -25,6 +26,7 @@ CODES: dict[str, type] = {
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
     "pseudo_notes": PseudoNoteTransformer,
+    "artefact": Artefact,
 }
 
 __all__ = [
