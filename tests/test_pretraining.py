@@ -15,12 +15,11 @@ from safetensors.torch import load_file
 from toy_pretraining import PREPROCESS, SETTINGS, config_of, copied, done, numbers, rows_of, run  # noqa: F401
 
 from encoders.artefact import fingerprint
-from experiments.audit.fitting import pretrained_elsewhere
 from experiments.audit.evidence import Evidence
+from experiments.audit.fitting import pretrained_elsewhere
 from experiments.audit.pretraining import pretraining_file, read_pretraining
-from experiments.bundle import load_bundle
 from experiments.checkpoint import read_checkpoint
-from experiments.config import TrainingConfig, parse_config
+from experiments.config import TrainingConfig
 from experiments.data.splits import split_fingerprint
 from experiments.feeding import preparations
 from experiments.loop import Stopped
@@ -115,7 +114,7 @@ def test_an_artefact_is_private_and_says_what_it_is(done: Pretrained) -> None:
 @pytest.mark.parametrize("dim", [8, 12])
 def test_a_model_starts_from_it(done: Pretrained, small_folder: Path, tmp_path: Path, use: str, dim: int) -> None:
     fit = fine_tune(done, small_folder, tmp_path, use, dim)
-    mine = {name: each for name, each in fit.model.encoders["codes"].inner.state_dict().items()}
+    mine = dict(fit.model.encoders["codes"].inner.state_dict())
     stored = load_file(done.folder / "codes" / "weights.safetensors")
     assert same(mine, stored) == (use != "fine_tune"), "frozen weights moved, or trained ones did not"
     cached = list((tmp_path / "cache").glob("features-*"))

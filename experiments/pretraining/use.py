@@ -34,8 +34,8 @@ def check_vocabularies(plans: Mapping[str, Preparation], store: Store) -> None:
         if lacking > _MOST:
             about = source.preprocessor.about
             raise UsageError(
-                f"encoders.{modality}: the vocabulary of {plan.options['path']} lacks {lacking:.0%} of what the training "
-                f"patients have; it was pre-trained on '{about.get('dataset')}': pre-train on these data, or go without"
+                f"encoders.{modality}: the vocabulary of {plan.options['path']} lacks {lacking:.0%} of what the "
+                f"training patients have; it was pre-trained on '{about.get('dataset')}': pre-train on these data"
             )
 
 
