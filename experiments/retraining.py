@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from experiments.data.store import Store
 from experiments.jobs import JobFailure, run_jobs
 from experiments.kept import result_path
 from experiments.objective import score_job, trial_training
-from experiments.pretraining.use import artefacts
+from experiments.pretraining.use import artefacts, uses_artefact
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
 from experiments.studies import finalists, load_study
@@ -25,7 +25,7 @@ from experiments.train import NotFinite, selection_metric
 from experiments.versions import package_versions
 from experiments.whole import whole_file
 from experiments.workspace import git_commit, open_store
-from fusion import Spec, UsageError
+from fusion import UsageError
 from search.space import Candidate
 
 _FRESH = 1_000_003  # keeps the seeds of retraining apart from those of trials and comparisons
@@ -86,8 +86,9 @@ def best_finalist(
     """
     top, seeds = top or config.finalists.top, seeds or config.finalists.seeds
     chosen = finalists(load_study(config), top if pick == "best" else 1, rule=pick)
-    specs = [spec for _, candidate in chosen for spec in candidate.architecture.encoders.values()]
-    second = _second_fold(config, store, specs) if len(chosen) > 1 else None
+    second = _second_fold(config, store) if len(chosen) > 1 else None
+    if any(uses_artefact(candidate.architecture) for _, candidate in chosen):
+        second = None  # it would tune on patients whom an encoder was pre-trained on
     retrained = _retrain(config, chosen, seeds, workers, progress, second)
     metric = selection_metric(store.task, config.training)
     return Finalists(retrained, (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean))
@@ -185,15 +186,10 @@ def _retrain(
     return retrained
 
 
-def _second_fold(config: StudyConfig, store: Store, specs: Iterable[Spec] = ()) -> dict[str, Any] | None:
-    """Return the settings of another deal of train and tuning patients, where the tuning split can afford it.
-
-    Not where encoders were pre-trained on the patients who would then be tuned on.
-    """
+def _second_fold(config: StudyConfig, store: Store) -> dict[str, Any] | None:
+    """Return the settings of another deal of train and tuning patients, where the tuning split can afford it."""
     task, targets = store.task, store.cohort.targets[store.cohort.rows("tuning")]
     if config.data.splits.by not in ("folder", "patient") or task.kind == "multilabel":
-        return None
-    if any(spec.name == "artefact" for spec in specs):
         return None
     rarest = len(targets) if task.kind == "regression" else int(np.unique(targets, return_counts=True)[1].min())
     if rarest < _ENOUGH:

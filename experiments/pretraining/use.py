@@ -13,7 +13,7 @@ from encoders.codes.vocabulary import UNKNOWN, CodeVocabulary
 from encoders.notes.words import Words
 from encoders.preprocessor import Preparation
 from experiments.data.store import Store
-from fusion.component import UsageError
+from fusion.component import Architecture, UsageError
 
 _MOST = 0.5  # share of a patient's events or words that a vocabulary may lack
 
@@ -48,6 +48,11 @@ def _lacking(preprocessor: Any, columns: Mapping[str, Tensor], mask: Tensor) -> 
     else:
         return 0.0
     return float((unknown & mask).sum() / mask.sum().clamp(min=1))
+
+
+def uses_artefact(architecture: Architecture) -> bool:
+    """Tell whether an encoder starts from pre-training on patients of the train split."""
+    return any(spec.name == "artefact" for spec in architecture.encoders.values())
 
 
 def artefacts(preprocessors: Mapping[str, Any]) -> dict[str, str]:
