@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from experiments.strict import Strict
 
-Objective = Literal["masked", "contrastive", "umm_plm"]
+Objective = Literal["masked", "contrastive", "umm_plm", "next_event"]
 
 
 class PretrainConfig(Strict):
@@ -16,7 +16,8 @@ class PretrainConfig(Strict):
 
     `masked` hides a share of codes (with values), times and words, `contrastive` tells the modalities of one patient
     from those of others (`pairs` of them, or all but codes with the graph that is made of them), and `umm_plm` predicts
-    diagnoses and drugs, told by the prefixes of their codes, from codes and notes that have read each other. Several
+    diagnoses and drugs, told by the prefixes of their codes, from codes and notes that have read each other;
+    `next_event` asks the codes encoder `timeline` for each token, given those before it of the same patient. Several
     objectives add up. A share `validation` of the patients of the train split says which epoch is best. In modules
     numbered below `frozen_layers` of a modality, and embeddings, nothing is learned.
     """
@@ -58,6 +59,8 @@ class PretrainConfig(Strict):
             raise ValueError(
                 f"objective 'contrastive' needs two modalities that differ; encoders has {', '.join(known)}"
             )
+        if "next_event" in objectives and self._name("codes") != "timeline":
+            raise ValueError("objective 'next_event' reads forwards; it needs the encoder codes: timeline")
         for one in self.pairs or ():
             parts = one.split("-")
             if len(parts) != 2 or parts[0] == parts[1] or not set(parts) <= set(known):
@@ -65,6 +68,10 @@ class PretrainConfig(Strict):
         if "umm_plm" in objectives and ("notes" not in known or len({"codes", "graph"} & set(known)) != 1):
             raise ValueError("objective 'umm_plm' needs notes and one of codes and graph among the encoders")
         return self
+
+    def _name(self, modality: str) -> Any:
+        spec = self.encoders.get(modality)
+        return spec.get("name") if isinstance(spec, dict) else spec
 
     def paired(self) -> list[tuple[str, str]]:
         """Return which modalities are aligned."""

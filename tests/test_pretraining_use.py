@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
+from toy_contract import language  # noqa: F401 - a fixture
 from toy_pretraining import SETTINGS, config_of, copied, done, run  # noqa: F401
 
 from encoders.records import CodeEvents, Record
@@ -96,8 +98,6 @@ def test_umm_plm_learns_from_codes_and_from_the_graph(small_folder: Path, tmp_pa
 
 def test_partly_frozen_layers_stay_where_they_were(small_folder: Path, tmp_path: Path) -> None:
     encoders = {"codes": {"name": "transformer", "layers": 2}}
-    from safetensors.torch import load_file
-
     weights = [
         load_file(run(small_folder, tmp_path / str(epochs), encoders=encoders, frozen_layers={"codes": 1},
                       epochs=epochs, patience=9).folder / "codes" / "weights.safetensors")
@@ -107,6 +107,25 @@ def test_partly_frozen_layers_stay_where_they_were(small_folder: Path, tmp_path:
     assert moved
     assert not [name for name in moved if name.startswith(("blocks.0", "embed"))]
     assert [name for name in moved if name.startswith("blocks.1")]
+
+
+def test_a_language_model_is_pre_trained_partly_frozen(small_folder: Path, tmp_path: Path, language: str) -> None:
+    notes = {"name": "pretrained", "model": language, "frozen": False, "stride": 4}
+    encoders = {"codes": "transformer", "notes": notes}
+    found = run(small_folder, tmp_path, encoders=encoders, objectives=["umm_plm"], frozen_layers={"notes": 1}, epochs=1)
+    before = load_file(Path(language) / "model.safetensors")
+    after = load_file(found.folder / "notes" / "weights.safetensors")
+    same = {name: after[f"language.{name}"].equal(each) for name, each in before.items() if f"language.{name}" in after}
+    assert all(equal for name, equal in same.items() if "embeddings" in name or "layer.0." in name)
+    assert not all(equal for name, equal in same.items() if "layer.1." in name)
+
+
+def test_a_missing_tokenizer_is_one_line(small_folder: Path, tmp_path: Path) -> None:
+    notes = {"name": "pretrained", "model": str(tmp_path / "nowhere")}
+    with pytest.raises(UsageError) as error:
+        run(small_folder, tmp_path, encoders={"codes": "transformer", "notes": notes}, objectives=["umm_plm"])
+    assert "nowhere" in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def changed(small_folder: Path, place: Path, keep: pl.Expr) -> Path:

@@ -4,6 +4,7 @@ from encoders.artefact import Artefact
 from encoders.codes.bag import CodeBag
 from encoders.codes.descriptions import DescriptionTransformer
 from encoders.codes.digits import DigitTransformer
+from encoders.codes.generative import TimelineTransformer
 from encoders.codes.gru import CodeGRU
 from encoders.codes.hierarchy import VisitTransformer
 from encoders.codes.mamba import CodeMamba
@@ -26,6 +27,7 @@ CODES: dict[str, type] = {
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
     "pseudo_notes": PseudoNoteTransformer,
+    "timeline": TimelineTransformer,
     "artefact": Artefact,
 }
 
@@ -44,5 +46,6 @@ __all__ = [
     "Retain",
     "StageNet",
     "TimeAwareLSTM",
+    "TimelineTransformer",
     "VisitTransformer",
 ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from encoders.codes.generative import TimelineTransformer, next_event
 from encoders.codes.masked import MaskedCodes
 from encoders.codes.vocabulary import CodeVocabulary
 from encoders.notes.masked import MaskedWords
@@ -46,6 +47,7 @@ class Objectives(nn.Module):
             self.pairs = tuple(settings.paired())
             names = [name for name in model.encoders if any(name in pair for pair in self.pairs)]
             self.contrast = Alignment(names, model.dim, self.pairs)
+        self.forwards = "next_event" in settings.objectives
         self.streams: CodePrediction | None = None
         if "umm_plm" in settings.objectives:
             self.coded = "graph" if "graph" in model.encoders else "codes"
@@ -59,6 +61,10 @@ class Objectives(nn.Module):
             rows, some = present_rows(inputs[name])
             if len(rows):
                 losses |= {f"masked_{key}": loss for key, loss in ask(model.encoders[name], some).items()}
+        if self.forwards:
+            rows, some = present_rows(inputs["codes"])
+            encoder = cast(TimelineTransformer, model.encoders["codes"])  # the settings see to it
+            losses["next_event"] = next_event(encoder, some) if len(rows) else model.head.weight.sum() * 0.0
         if self.contrast is not None or self.streams is not None:
             tokens = model.encode(inputs)
             if self.contrast is not None:
