@@ -129,6 +129,23 @@ def test_absent_modalities_carry_no_contrastive_loss() -> None:
     assert alone.item() == 0.0, "one pair has nobody to be told from"
 
 
+def test_permuting_patients_changes_nothing_and_permuting_notes_between_them_does() -> None:
+    torch.manual_seed(0)
+    align = Alignment(("codes", "notes"), 8)
+    align.projections[1].load_state_dict(align.projections[0].state_dict())
+    align.pools[1].load_state_dict(align.pools[0].state_dict())
+    values = torch.randn(6, 3, 8)
+    mask, order = torch.ones(6, 3, dtype=torch.bool), torch.tensor([3, 1, 5, 0, 4, 2])
+
+    def loss(codes: torch.Tensor, notes: torch.Tensor) -> float:
+        found: float = align({"codes": Tokens(codes, mask), "notes": Tokens(notes, mask)}).item()
+        return found
+
+    own = loss(values, values)
+    assert loss(values[order], values[order]) == pytest.approx(own, rel=1e-5)
+    assert loss(values, values[order]) > own + 0.5
+
+
 def test_only_the_wanted_pairs_are_aligned() -> None:
     torch.manual_seed(0)
     every = {name: tokens(4, [True] * 4, i) for i, name in enumerate(("codes", "notes", "images"))}
