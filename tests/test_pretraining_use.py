@@ -22,9 +22,10 @@ from experiments.bundle import load_bundle, save_bundle
 from experiments.cli import main
 from experiments.comparing import _with_folds
 from experiments.config import TrainingConfig, parse_config
+from experiments.kept import result_path
 from experiments.pretraining.run import Pretrained, check_pretrain, pretrain
 from experiments.pretraining.use import artefacts
-from experiments.studies import preparations_of, study_space
+from experiments.studies import preparations_of, study_attributes, study_space
 from experiments.train import train
 from experiments.workspace import open_store
 from fusion import Architecture, Spec, UsageError
@@ -185,6 +186,27 @@ def test_a_search_chooses_among_artefacts_and_from_scratch(
     missing = study(small_folder, tmp_path, "nowhere")
     with pytest.raises(UsageError, match="nowhere: not a pre-trained encoder"):
         preparations_of(study_space(missing), missing)
+
+
+def test_another_artefact_at_the_same_path_is_not_taken_for_the_first(
+    done: Pretrained, small_folder: Path, tmp_path: Path
+) -> None:
+    place = copied(done.folder / "codes", tmp_path / "codes")
+    config = study(small_folder, tmp_path, str(place))
+    store = open_store(config)
+    architecture = Architecture({"codes": Spec("artefact", {"path": str(place)})}, Spec("early"), 8).to_dict()
+
+    def looks() -> tuple[Any, ...]:
+        settings = study_attributes(config, study_space(config), store, "auroc")["settings"]
+        plan = next(each for each in preparations_of(study_space(config), config) if each.content)
+        kept = result_path(tmp_path, {"architecture": architecture}, 0, config, store)
+        return settings, kept, store.fingerprint(plan)
+
+    before = looks()
+    assert looks() == before
+    about = json.loads((place / "encoder.json").read_text(encoding="utf-8"))
+    (place / "encoder.json").write_text(json.dumps({**about, "seed": 9}), encoding="utf-8")
+    assert not [old for old, new in zip(before, looks(), strict=True) if old == new]
 
 
 def test_a_comparison_holds_nobody_out_whom_an_encoder_knows(

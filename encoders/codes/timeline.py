@@ -109,15 +109,15 @@ class Timeline:
         dated: list[list[int]] = []
         for fixed, tokens in self.events(record.codes):
             (static if fixed else dated).append([self.number.get(each, UNKNOWN) for each in tokens])
-        ids = [each for tokens in static for each in tokens][: self.max_tokens // 2]
+        ids = [each for numbers in static for each in numbers][: self.max_tokens // 2]
         recent: list[list[int]] = []
         room = self.max_tokens - len(ids)
-        for tokens in reversed(dated):
-            room -= len(tokens)
+        for numbers in reversed(dated):
+            room -= len(numbers)
             if room < 0:
                 break
-            recent.append(tokens)
-        ids += [each for tokens in reversed(recent) for each in tokens]
+            recent.append(numbers)
+        ids += [each for numbers in reversed(recent) for each in numbers]
         return {"ids": np.array(ids or dated[-1][-self.max_tokens :], np.int32)}
 
     def events(self, events: CodeEvents) -> Iterator[tuple[bool, list[str]]]:

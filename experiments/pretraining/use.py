@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from encoders.artefact import ArtefactInputs
+from encoders.artefact import ArtefactInputs, fingerprint
 from encoders.codes.vocabulary import UNKNOWN, CodeVocabulary
 from encoders.notes.words import Words
 from encoders.preprocessor import Preparation
 from experiments.data.store import Store
-from fusion.component import Architecture, UsageError
+from fusion.component import Architecture, Spec, UsageError
 
 _MOST = 0.5  # share of a patient's events or words that a vocabulary may lack
 
@@ -53,6 +53,16 @@ def _lacking(preprocessor: Any, columns: Mapping[str, Tensor], mask: Tensor) -> 
 def uses_artefact(architecture: Architecture) -> bool:
     """Tell whether an encoder starts from pre-training on patients of the train split."""
     return any(spec.name == "artefact" for spec in architecture.encoders.values())
+
+
+def contents(encoders: Iterable[Spec]) -> dict[str, str]:
+    """Return the fingerprint of each artefact that encoders start from, by its path: another may lie there by now.
+
+    Raises:
+        UsageError: there is none at a path.
+    """
+    paths = {str(spec.params.get("path", "")) for spec in encoders if spec.name == "artefact"}
+    return {path: fingerprint(path) for path in sorted(paths)}
 
 
 def artefacts(preprocessors: Mapping[str, Any]) -> dict[str, str]:
