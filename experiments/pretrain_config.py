@@ -37,7 +37,7 @@ class PretrainConfig(Strict):
     deterministic: bool = True
     mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
     pairs: tuple[str, ...] | None = None
-    diagnoses: tuple[str, ...] = ("ICD", "DIAGNOSIS//")
+    diagnoses: tuple[str, ...] = ("ICD10CM//", "ICD9CM//", "DIAGNOSIS//")
     drugs: tuple[str, ...] = ("ATC//", "DRUG//", "MEDICATION//")
     frozen_layers: dict[str, Annotated[int, Field(ge=1)]] = {}
 

@@ -23,6 +23,7 @@ from experiments.cli import main
 from experiments.comparing import _with_folds
 from experiments.config import TrainingConfig, parse_config
 from experiments.kept import result_path
+from experiments.pretraining.command import run_pretraining
 from experiments.pretraining.run import Pretrained, check_pretrain, pretrain
 from experiments.pretraining.use import artefacts
 from experiments.studies import preparations_of, study_attributes, study_space
@@ -85,6 +86,14 @@ def test_the_command(small_folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert "epoch/validation_contrastive" in logged.data.metrics
     assert main(["pretrain", str(path), "pretrain.objective=x"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_loss_that_is_not_finite_is_one_line_and_leaves_nothing(small_folder: Path, tmp_path: Path) -> None:
+    config = config_of(small_folder, tmp_path, lr=1e30, clip=1e9)
+    config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"enabled": False})})
+    with pytest.raises(UsageError, match="pre-training 't': the loss .*; try a smaller pretrain.lr"):
+        list(run_pretraining(config))
+    assert not (tmp_path / "t" / "pretrained").exists()
 
 
 @pytest.mark.parametrize("codes", ["codes", "graph"])

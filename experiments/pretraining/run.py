@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from experiments.data.store import Store
 from experiments.device import move, pick_device, seed_everything
 from experiments.evaluate import precision
 from experiments.feeding import build_model, check_architecture, preparations, sources
-from experiments.loop import Rows, Run
+from experiments.loop import NotFinite, Rows, Run
 from experiments.metrics import Metric
 from experiments.optimizer import layer_depth
 from experiments.pretrain_config import PretrainConfig
@@ -180,7 +181,8 @@ def deal(store: Store, share: float, seed: int) -> tuple[Rows, Rows]:
     if len(distinct) < _FEW:
         return rows, rows
     mixed = np.random.default_rng([_MASKS, seed % 2**63]).permutation(distinct)
-    kept = np.isin(subjects, mixed[: max(1, round(len(distinct) * share))])
+    judges = min(max(1, round(len(distinct) * share)), len(distinct) - 1)
+    kept = np.isin(subjects, mixed[:judges])
     return rows[~kept], rows[kept]
 
 
@@ -189,6 +191,9 @@ def _judge(run: Run) -> dict[str, float]:
     """Return the mean losses of the patients that judge, in evaluation mode, with the same things hidden each time.
 
     Where modalities are aligned, so is how often the nearest vector is the right patient's.
+
+    Raises:
+        NotFinite: the loss is NaN or infinite.
     """
     torch.manual_seed(_MASKS)
     objectives = cast(Objectives, run.strategies)
@@ -203,7 +208,10 @@ def _judge(run: Run) -> dict[str, float]:
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.rows) / len(run.tuning)
         vectors.append(objectives.vectors(run.model, inputs))
-    found = {"score": sum(sums.values()), **{f"validation_{name}": value for name, value in sums.items()}}
+    total = sum(sums.values())
+    if not math.isfinite(total):
+        raise NotFinite(f"the loss of the patients that judge is {total} in epoch {run.state.epoch + 1}")
+    found = {"score": total, **{f"validation_{name}": value for name, value in sums.items()}}
     for pair, recall in recalls(vectors, objectives.pairs).items():
         name = objectives.retrieved()[pair]
         found |= {name: recall.value, f"{name}_patients": float(recall.patients)}
