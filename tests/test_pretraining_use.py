@@ -91,7 +91,7 @@ def test_the_command(small_folder: Path, tmp_path: Path, capsys: pytest.CaptureF
 def test_a_loss_that_is_not_finite_is_one_line_and_leaves_nothing(small_folder: Path, tmp_path: Path) -> None:
     config = config_of(small_folder, tmp_path, lr=1e30, clip=1e9)
     config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"enabled": False})})
-    with pytest.raises(UsageError, match="pre-training 't': the loss .*; try a smaller pretrain.lr"):
+    with pytest.raises(UsageError, match=r"pre-training 't': the loss .*; try a smaller pretrain\.lr"):
         list(run_pretraining(config))
     assert not (tmp_path / "t" / "pretrained").exists()
 
