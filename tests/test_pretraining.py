@@ -100,6 +100,11 @@ def test_resumed_is_uninterrupted(small_folder: Path, tmp_path: Path, done: Pret
     assert not left.exists()
 
 
+def test_epochs_are_judged_by_the_same_hidden_things(small_folder: Path, tmp_path: Path) -> None:
+    first, second = run(small_folder, tmp_path, encoders={"codes": "transformer"}, lr=1e-12).history
+    assert first["validation_masked_code"] == pytest.approx(second["validation_masked_code"], rel=1e-5)
+
+
 def test_an_artefact_is_private_and_says_what_it_is(done: Pretrained) -> None:
     for path in (done.folder, *done.folder.rglob("*")):
         assert not path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO), path

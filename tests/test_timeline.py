@@ -104,14 +104,14 @@ def test_the_loss_by_hand() -> None:
 
 
 class Coin(nn.Module):
-    """Draws the event with a chance, a gap of a day otherwise."""
+    """Draws the event with a chance, and a gap of one or of two days otherwise, one as often as the other."""
 
     def __init__(self, timeline: Timeline, chance: float) -> None:
         super().__init__()
         self.place = SimpleNamespace(num_embeddings=4)
         self.odds = torch.full((timeline.size,), -torch.inf)
         self.odds[timeline.number["ICD10CM//I50"]] = np.log(chance)
-        self.odds[timeline.number["1d-2d"]] = np.log(1 - chance)
+        self.odds[timeline.number["1d-2d"]] = self.odds[timeline.number["2d-4d"]] = np.log((1 - chance) / 2)
 
     def forward(self, inputs: TimelineInputs) -> Tokens:
         return Tokens(torch.zeros(*inputs.ids.shape, 2), inputs.mask)
@@ -124,7 +124,9 @@ def test_futures_have_the_odds_they_are_drawn_with() -> None:
     timeline = Timeline((*(name for name, _ in INTERVALS), "ICD10CM//I50"), {})
     inputs = TimelineInputs(torch.ones(1, 3, dtype=torch.int64), torch.ones(1, 3, dtype=torch.bool))
     risk = future_risk(Coin(timeline, 0.2), timeline, inputs, ["ICD10CM//I50"], horizon_days=2.5, samples=4000)
-    assert risk.item() == pytest.approx(1 - 0.8**3, abs=0.03), "today, tomorrow, or the day after"
+    day2 = 0.2
+    day1 = 0.2 + 0.4 * day2  # a gap of two days leads beyond the horizon
+    assert risk.item() == pytest.approx(0.2 + 0.4 * day1 + 0.4 * day2, abs=0.025)
     again = future_risk(Coin(timeline, 0.2), timeline, inputs, ["ICD10CM//I50"], horizon_days=2.5, samples=4000)
     assert torch.equal(risk, again)
     with pytest.raises(UsageError, match="knows no token ICD10CM//Z99"):
