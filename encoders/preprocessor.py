@@ -63,6 +63,12 @@ class Preparation:
         text = json.dumps([self.modality, self.preprocessor.__name__, dict(self.options)], sort_keys=True)
         return f"{self.modality}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
+    @property
+    def content(self) -> str:
+        """What else the preprocessor hangs on, as the content of a file that an option names."""
+        depends_on = getattr(self.preprocessor, "depends_on", None)
+        return str(depends_on(self.options)) if depends_on is not None else ""
+
 
 def preparation(
     catalogue: Mapping[str, type], modality: str, spec: Spec, options: Mapping[str, Any] | None = None
@@ -70,7 +76,8 @@ def preparation(
     """Find how records must be prepared for an encoder.
 
     An option of `fit` comes from the user's preprocessing options of the modality, or from the encoder's
-    hyperparameter of the same name (a tokenizer must know which model it serves).
+    hyperparameter of the same name (a tokenizer must know which model it serves). A preprocessor that was fitted before
+    may not agree with the user's options.
 
     Raises:
         UsageError: unknown encoder, hyperparameter or option, or an option of another type.
@@ -87,6 +94,9 @@ def preparation(
     defaults = inspect.signature(encoder).parameters
     for name in known.keys() & set(defaults):
         chosen[name] = spec.params.get(name, defaults[name].default)
+    agree = getattr(encoder.preprocessor, "agree", None)
+    if agree is not None:
+        agree(modality, chosen, options or {})
     return Preparation(modality, encoder.preprocessor, chosen)
 
 

@@ -110,6 +110,8 @@ def _contract(contract: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, words in SHOWN.items():
         if contract.get(key) is not None:
             yield words, _number(contract[key])
+    for modality, each in (contract.get("pretrained") or {}).items():
+        yield f"Pre-trained {modality}", str(each)
     if "window_days" in contract and contract["window_days"] is None:
         yield SHOWN["window_days"], "all before the prediction time"
 

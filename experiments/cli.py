@@ -9,11 +9,18 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from experiments.pretraining.verb import add_pretrain
 from experiments.source_commands import add_source_verbs
 from experiments.task_parser import add_harmonise, add_tasks
+
+_VERBS = tuple(
+    f"experiments.{name}"
+    for name in ("commands", "data_commands", "source_commands", "task_commands", "pretraining.verb")
+)  # the modules whose functions the verbs are
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,11 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not hasattr(chosen, "run"):
         parser.print_help()
         return 2
-    from experiments import commands, data_commands, source_commands, task_commands
     from fusion.component import UsageError
 
     try:
-        verbs = vars(commands) | vars(data_commands) | vars(source_commands) | vars(task_commands)
+        verbs = {name: each for module in _VERBS for name, each in vars(import_module(module)).items()}
         return int(verbs[chosen.run](chosen) or 0)
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
@@ -76,6 +82,7 @@ def _parser() -> _Parser:
     _demo(verbs)
     _data(verbs)
     add_tasks(verbs)
+    add_pretrain(verbs, _runs, _overrides)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)

@@ -13,12 +13,12 @@ from experiments.audit.sites import nobody_in_both
 from experiments.coalitions import MOST, coalition_predictions, mean_weights, who_has
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
-from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
+from experiments.config import Config, ExperimentConfig, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, chosen, contenders
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
 from experiments.data.external import external_store
-from experiments.data.folds import fold_store, usual_folds
+from experiments.data.folds import USUAL, fold_store, usual_folds
 from experiments.data.store import Store
 from experiments.evaluate import predict_rows
 from experiments.feeding import preparations
@@ -28,6 +28,7 @@ from experiments.kept import result_path
 from experiments.metrics import primary_metric
 from experiments.nested import tune, tuning_section
 from experiments.planning import about_comparison, power_line, registered_primary
+from experiments.pretraining.use import uses_artefact
 from experiments.reporting.reproducibility import reproduction
 from experiments.retraining import best_finalist
 from experiments.sections import Findings, sections
@@ -135,7 +136,11 @@ def _with_folds(config: Config, store: Store) -> tuple[Config, list[str]]:
     """Decide on folds where the configuration leaves them open."""
     if config.compare.folds is not None:
         return config, []
-    folds, remarks = usual_folds(store.cohort, config.data.splits, searched=isinstance(config, StudyConfig))
+    searched = isinstance(config, StudyConfig)
+    folds, remarks = usual_folds(store.cohort, config.data.splits, searched=searched)
+    if isinstance(config, ExperimentConfig) and uses_artefact(config.model.architecture()) and folds > 1:
+        folds, why = 1, "encoders were pre-trained on patients whom other folds would hold out"
+        remarks = [f"1 fold in place of {USUAL}: {why}"]
     return config.model_copy(update={"compare": config.compare.model_copy(update={"folds": folds})}), remarks
 
 

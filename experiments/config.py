@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from experiments.compare_config import CompareConfig
 from experiments.data_config import DataConfig
+from experiments.pretrain_config import PretrainConfig
 from experiments.remote import Place, place
 from experiments.search_config import FinalistsConfig, SearchConfig
 from experiments.strict import Strict, checked, parse_yaml, read_text
@@ -97,6 +98,7 @@ class _Common(Strict):
     compare: CompareConfig = CompareConfig()
     tracking: TrackingConfig = TrackingConfig()
     card: CardConfig = CardConfig()
+    pretrain: PretrainConfig | None = None
 
 
 class ExperimentConfig(_Common):

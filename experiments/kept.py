@@ -10,7 +10,9 @@ from typing import Any
 
 from experiments.config import Config
 from experiments.data.store import Store
+from experiments.pretraining.use import contents
 from experiments.workspace import code_fingerprint
+from fusion import Spec
 
 
 def result_path(
@@ -23,6 +25,9 @@ def result_path(
     """
     key = json.dumps([contender, seed, config.data.preprocess], sort_keys=True)
     parts = [code_fingerprint(), key, store.data_fingerprint, store.cohort.fingerprint, store.cohort.split_fingerprint]
+    encoders = (contender.get("architecture") or {}).get("encoders", {})
+    if artefacts := contents(map(Spec.parse, encoders.values())):
+        parts.append(json.dumps(artefacts))
     if external is not None:
         parts += [external.data_fingerprint, external.cohort.fingerprint]
     return folder / hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from experiments.aim import Aim, aim_of_task
 from experiments.averaging import WeightAverage
 from experiments.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, read_checkpoint, write_checkpoint
 from experiments.companion import Companion
 from experiments.compiling import begin_step
 from experiments.config import TrainingConfig
-from experiments.criterion import make_criterion
 from experiments.data.batches import Batch, iterate_batches
 from experiments.data.shares import Shares, share_entry
 from experiments.data.store import Store
@@ -26,10 +26,9 @@ from experiments.device import move
 from experiments.evaluate import predict_sources, squeeze_outputs
 from experiments.gradients import Learned, gradients
 from experiments.memory import within_memory
-from experiments.metrics import score, selection_metric
+from experiments.metrics import score
 from experiments.optimizer import make_optimizer, set_pace, warm_up
 from experiments.remote import Place
-from experiments.strategies import make_strategies
 from experiments.strategies.blending import keep_back
 from fusion import FusionModel
 
@@ -61,7 +60,7 @@ class State:
 
 
 class Run:
-    """One training run: the pieces the loop needs, so that its steps stay short."""
+    """One training run: the pieces the loop needs, so that its steps stay short; without an aim it learns the task."""
 
     def __init__(
         self,
@@ -71,13 +70,14 @@ class Run:
         seed: int,
         feeds: Mapping[str, Any],
         device: torch.device,
+        aim: Aim | None = None,
     ) -> None:
         self.model, self.store, self.training, self.seed = model, store, training, seed
         self.feeds, self.device = feeds, device
-        self.metric = selection_metric(store.task, training)
+        aim = aim or aim_of_task(model, store, training, device)
+        self.metric, self.strategies, self.targets, self.measure = aim.metric, aim.strategies, aim.targets, aim.measure
+        self.learned, self.tuning = aim.learned, aim.tuning
         self.sign = 1.0 if self.metric.higher_is_better else -1.0
-        self.learned, self.tuning = store.cohort.rows("train"), store.cohort.rows("tuning")
-        self.strategies = make_strategies(model, make_criterion(store, training, self.learned, device), training)
         self.strategies.to(device)
         self.kept_back: Rows = np.empty(0, np.int64)
         if self.strategies.blend is not None:
@@ -186,8 +186,7 @@ class Run:
         begin_step(self.training.compile)
         parts: Iterable[Batch] = [batch]
         if at_once < len(batch.rows):
-            targets, rows = self.store.cohort.targets, batch.rows.numpy()
-            parts = iterate_batches(self.feeds, targets, rows, at_once, shuffle=None)
+            parts = iterate_batches(self.feeds, self.targets, batch.rows.numpy(), at_once, shuffle=None)
         return gradients(self.model, self.strategies, parts, len(batch.rows), self.device)
 
     def epoch_seed(self) -> int:
@@ -199,8 +198,7 @@ class Run:
         """Yield batches of rows, in an order that hangs on epoch and seed (the run's or `batch_order`) only."""
         seed = self.seed if self.training.batch_order is None else self.training.batch_order
         order = _mix(seed, self.state.epoch) if shuffle else None
-        targets, size = self.store.cohort.targets, self.training.batch_size
-        return iterate_batches(self.feeds, targets, rows, size, shuffle=order, part=part)
+        return iterate_batches(self.feeds, self.targets, rows, self.training.batch_size, shuffle=order, part=part)
 
     def look(self) -> None:
         """Compare the losses on rows learned from and rows kept back, where gradient blending is due to."""
@@ -221,7 +219,9 @@ class Run:
         blend.update(*found)
 
     def tune(self) -> dict[str, float]:
-        """Score the tuning split."""
+        """Score the tuning split, or what else the aim measures."""
+        if self.measure is not None:
+            return self.measure(self)
         rows = self.tuning if self.ranks is None else self.ranks.part(self.tuning)
         found = predict_sources(self.model, self.feeds, self.store, rows, self.device)
         return self.judge(found if self.ranks is None else self.ranks.whole(found, len(self.tuning)))

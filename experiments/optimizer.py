@@ -70,13 +70,13 @@ def layer_scales(model: FusionModel, decay: float) -> Iterator[tuple[str, float]
         Clark et al., ELECTRA, 2020 (one factor a layer).
     """
     for modality, encoder in model.encoders.items():
-        depths = {name: _depth(name) for name, _ in encoder.named_parameters()}
+        depths = {name: layer_depth(name) for name, _ in encoder.named_parameters()}
         top = max((depth for depth in depths.values() if depth is not None), default=0) + 1
         for name, depth in depths.items():
             yield f"encoders.{modality}.{name}", decay ** (top - (top if depth is None else depth))
 
 
-def _depth(name: str) -> int | None:
+def layer_depth(name: str) -> int | None:
     """Return 0 for embeddings, n + 1 in a module numbered n, None for what has no number."""
     if any(part in name for part in _FIRST):
         return 0

@@ -17,6 +17,7 @@ from experiments.data.store import Store
 from experiments.jobs import JobFailure, run_jobs
 from experiments.kept import result_path
 from experiments.objective import score_job, trial_training
+from experiments.pretraining.use import artefacts, uses_artefact
 from experiments.stackable import groups
 from experiments.stacked import train_seeds
 from experiments.studies import finalists, load_study
@@ -86,6 +87,8 @@ def best_finalist(
     top, seeds = top or config.finalists.top, seeds or config.finalists.seeds
     chosen = finalists(load_study(config), top if pick == "best" else 1, rule=pick)
     second = _second_fold(config, store) if len(chosen) > 1 else None
+    if any(uses_artefact(candidate.architecture) for _, candidate in chosen):
+        second = None  # it would tune on patients whom an encoder was pre-trained on
     retrained = _retrain(config, chosen, seeds, workers, progress, second)
     metric = selection_metric(store.task, config.training)
     return Finalists(retrained, (max if metric.higher_is_better else min)(retrained, key=lambda each: each.mean))
@@ -231,5 +234,6 @@ def _contract(
         "git_commit": git_commit(),
         "seed": seed,
         "training": training.model_dump(),
+        "pretrained": artefacts(fitted),
         "versions": package_versions(),
     }

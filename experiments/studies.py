@@ -19,6 +19,7 @@ from experiments.costs import check_objectives, higher_is_better
 from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.metrics import METRICS
+from experiments.pretraining.use import contents
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
@@ -185,7 +186,7 @@ def study_attributes(config: StudyConfig, space: Space, store: Store, metric: st
         "metric": metric,
         "objectives": [metric, *config.search.objectives],
         "config": public_settings(config),
-        "settings": json.dumps(_decisive(config), sort_keys=True),
+        "settings": json.dumps(_decisive(config, space), sort_keys=True),
         "spent_seconds": 0.0,
     }
 
@@ -200,11 +201,13 @@ def public_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _decisive(config: StudyConfig) -> dict[str, Any]:
+def _decisive(config: StudyConfig, space: Space) -> dict[str, Any]:
     """Return the settings under which all trials of one study must have run to be comparable."""
     data = config.model_dump(mode="json", include={"training", "data", "seed"}, exclude={"training": {"devices"}})
     data["data"] = {name: data["data"][name] for name in ("labels", "window_days", "bad_images", "preprocess")}
     shares = study_shares(config)
+    artefacts = contents(spec for modality in space.encoders for spec in space.specs(modality))
+    data |= {"artefacts": artefacts} if artefacts else {}
     return data | ({"shares": shares.steps} if shares is not None else {})
 
 

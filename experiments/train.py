@@ -15,6 +15,7 @@ from experiments.device import peak_memory_mb, pick_device, reset_peak_memory, s
 from experiments.feeding import build_model, preparations, sources
 from experiments.loop import EpochReport, NotFinite, Run, Stopped
 from experiments.metrics import selection_metric
+from experiments.pretraining.use import check_vocabularies
 from experiments.remote import Place
 from experiments.together import check_devices, together
 from fusion import Architecture, FusionModel
@@ -77,6 +78,7 @@ def train(
     reset_peak_memory(device)
     plans = preparations(architecture, preprocess or {})
     store.prepare(list(plans.values()))
+    check_vocabularies(plans, store)
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}
     model = build_model(architecture, fitted, store.task.outputs, training.modality_dropout).to(device)
     feeds = sources(model, plans, store, ("train", "tuning"), device)

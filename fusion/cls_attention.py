@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fusion.component import Choice, Float
 from fusion.layers import Attention
@@ -42,21 +42,34 @@ class ClsAttentionFusion(nn.Module):
         super().__init__()
         self.modalities, count = tuple(modalities), len(modalities)
         self.pool = Pooled(modalities, dim)
-        self.reads = nn.ModuleList(
-            nn.ModuleDict({str(j): Attention(dim, heads, dropout) for j in range(count) if j != i})
-            for i in range(count)
-        )
+        self.reads = cross_reads(count, dim, heads, dropout)
         self.mix = mixer(count * (dim + 1), dim, dropout)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Fused:
         """Fuse the modalities of each patient into one view."""
-        cleaned = [clean(tokens[name]) for name in self.modalities]
-        values, has = self.pool(tokens)
-        said = []
-        reads: Any
-        for i, reads in enumerate(self.reads):
-            own = values[:, i : i + 1]
-            for j, read in reads.items():
-                own = own + read(values[:, i : i + 1], cleaned[int(j)].values, cleaned[int(j)].mask)
-            said.append(own.squeeze(1) * has[:, i : i + 1])
-        return one_view(self.mix(torch.cat([*said, has.to(values.dtype)], dim=-1)))
+        said, has = summaries(self.pool, self.reads, tokens)
+        return one_view(self.mix(torch.cat([*said, has.to(said[0].dtype)], dim=-1)))
+
+
+def cross_reads(count: int, dim: int, heads: int, dropout: float) -> nn.ModuleList:
+    """Return one attention for each ordered pair of modalities: of i, those that read each other j."""
+    return nn.ModuleList(
+        nn.ModuleDict({str(j): Attention(dim, heads, dropout) for j in range(count) if j != i}) for i in range(count)
+    )
+
+
+def summaries(pool: Pooled, reads: Any, tokens: Mapping[str, Tokens]) -> tuple[list[Tensor], Tensor]:
+    """Let the summary of each modality read the tokens of the others, and add what it reads to it.
+
+    Shape:
+        Mapping of M Tokens (B, T_m, D) -> M tensors (B, D), zeros where absent; has (B, M) bool.
+    """
+    cleaned = [clean(tokens[name]) for name in pool.modalities]
+    values, has = pool(tokens)
+    said = []
+    for i, mine in enumerate(reads):
+        own = values[:, i : i + 1]
+        for j, read in mine.items():
+            own = own + read(values[:, i : i + 1], cleaned[int(j)].values, cleaned[int(j)].mask)
+        said.append(own.squeeze(1) * has[:, i : i + 1])
+    return said, has

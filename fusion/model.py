@@ -47,6 +47,11 @@ def mean_where(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
+def mean_or_zero(losses: Tensor) -> Tensor:
+    """Mean of losses; 0 where there is none, from which nothing is learned. Shape: (N,) -> scalar."""
+    return losses.sum() / max(1, len(losses))
+
+
 class FusionModel(nn.Module):
     """Encode the modalities a patient has, fuse them, and predict.
 
@@ -86,17 +91,24 @@ class FusionModel(nn.Module):
         has = torch.stack([present(inputs[name].mask) for name in self.encoders], dim=1)
         if self.training and self.modality_dropout > 0:
             has = drop_modalities(has, self.modality_dropout)
+        nothing = self.head.weight.new_zeros(self.dim)
         return {
-            name: self._encode_present(encoder, inputs[name], has[:, i])
+            name: encode_present(encoder, inputs[name], has[:, i], nothing)
             for i, (name, encoder) in enumerate(self.encoders.items())
         }
 
-    def _encode_present(self, encoder: nn.Module, inputs: Any, has: Tensor) -> Tokens:
-        rows, some = present_rows(inputs, has)
-        if len(rows) == 0:
-            nothing = self.head.weight.new_zeros(len(has), 1, self.dim)
-            return Tokens(nothing, nothing.new_zeros(nothing.shape[:2], dtype=torch.bool))
-        return spread_rows(encoder(some), rows, len(has))
+
+def encode_present(encoder: nn.Module, inputs: Any, has: Tensor, nothing: Tensor) -> Tokens:
+    """Encode the patients who have a modality; the others are masked.
+
+    Shape:
+        Inputs (B, ...), has (B,) bool, nothing (D,) -> Tokens (B, T, D).
+    """
+    rows, some = present_rows(inputs, has)
+    if len(rows) == 0:
+        values = nothing.expand(len(has), 1, -1)
+        return Tokens(values, has.new_zeros(values.shape[:2], dtype=torch.bool))
+    return spread_rows(encoder(some), rows, len(has))
 
 
 def present_rows(inputs: Any, has: Tensor | None = None) -> tuple[Tensor, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from encoders import ENCODERS
+from encoders.artefact import ABOUT, WEIGHTS, weights_digest
 from encoders.preprocessor import Preparation, preparation
 from encoders.records import CodeEvents, Edge, Image, Knowledge, Note, Record
 from experiments.data.pack import pack_records
@@ -23,6 +26,8 @@ from fusion.component import Choice, Genome, Spec, build, hyperparameters
 DIM = 8
 NAMES = ("codes", "notes", "images")
 LANGUAGE = "<the tiny language model>"  # stands for a folder that the tests make
+ARTEFACT = "<a tiny pre-trained encoder>"  # so does this
+PRETRAINED = {"codes": "transformer", "notes": "transformer", "images": "conv", "graph": "gbert"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "codes": {"max_events": 16, "min_count": 1},
     "images": {"size": 64},
@@ -36,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {  # where the default is large, wants a down
     "graph.hap": {"features": "molecules"},
     "graph.personal": {"pretraining": "transe"},
     "graph.rgcn": {"pretraining": "distmult"},
+    **{f"{modality}.artefact": {"path": ARTEFACT} for modality in PRETRAINED},
     "images.timm": {"model": "test_resnet"},
     "images.torchvision": {"model": "squeezenet1_1"},
 }
@@ -57,6 +63,9 @@ def all_cases() -> Iterator[tuple[str, Case]]:
     for modality, catalogue in ENCODERS.items():
         for name, component in catalogue.items():
             params = SMALL.get(f"{modality}.{name}", {})
+            if name == "artefact":
+                yield f"{modality}.artefact-probe", Case(modality, name, {**params, "use": "probe"})
+                yield f"{modality}.artefact-frozen", Case(modality, name, {**params, "use": "frozen"})
             if "frozen" not in hyperparameters(component):
                 yield f"{modality}.{name}", Case(modality, name, params)
                 continue
@@ -181,11 +190,29 @@ class World:
 
     def __init__(self, folder: Path, language: str) -> None:
         self.records, self.language = make_records(folder), language
+        self.folder = folder
         self._packs: dict[tuple[str, str], Any] = {}
 
     def spec(self, case: Case, **params: Any) -> Spec:
         chosen = {**case.params, **params}
-        return Spec(case.name, {k: self.language if v == LANGUAGE else v for k, v in chosen.items()})
+        made = {LANGUAGE: self.language}
+        if ARTEFACT in chosen.values():
+            made[ARTEFACT] = self.artefact(case.modality)
+        return Spec(case.name, {k: made.get(v, v) for k, v in chosen.items()})
+
+    def artefact(self, modality: str) -> str:
+        """Write an encoder as pre-training does, unless it is there."""
+        folder = self.folder / "pretrained" / modality
+        if not folder.is_dir():
+            case = Case(modality, PRETRAINED[modality], {})
+            tensors = self.encoder(case).state_dict()
+            data = {"name": "x", "options": {}, "data": self.prepared(case)[0].to_dict()}
+            about = {"format": 1, "modality": modality, "encoder": {"name": case.name}, "dim": DIM}
+            folder.mkdir(parents=True)
+            save_file(tensors, folder / WEIGHTS)
+            about |= {"preprocessor": data, "sha256": weights_digest(tensors)}
+            (folder / ABOUT).write_text(json.dumps(about), encoding="utf-8")
+        return str(folder)
 
     def plan(self, case: Case) -> Preparation:
         catalogue = ENCODERS[case.modality]

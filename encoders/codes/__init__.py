@@ -1,8 +1,10 @@
 """Coded events: diagnoses, drugs, laboratory values, vital signs, static facts."""
 
+from encoders.artefact import Artefact
 from encoders.codes.bag import CodeBag
 from encoders.codes.descriptions import DescriptionTransformer
 from encoders.codes.digits import DigitTransformer
+from encoders.codes.generative import TimelineTransformer
 from encoders.codes.gru import CodeGRU
 from encoders.codes.hierarchy import VisitTransformer
 from encoders.codes.mamba import CodeMamba
@@ -25,6 +27,8 @@ CODES: dict[str, type] = {
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
     "pseudo_notes": PseudoNoteTransformer,
+    "timeline": TimelineTransformer,
+    "artefact": Artefact,
 }
 
 __all__ = [
@@ -42,5 +46,6 @@ __all__ = [
     "Retain",
     "StageNet",
     "TimeAwareLSTM",
+    "TimelineTransformer",
     "VisitTransformer",
 ]

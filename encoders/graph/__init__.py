@@ -1,5 +1,6 @@
 """The knowledge graph: a patient's codes with vectors informed by their ancestors and neighbours."""
 
+from encoders.artefact import Artefact
 from encoders.graph.ancestors import GraphAncestors
 from encoders.graph.attention import GraphAttention
 from encoders.graph.convolution import GraphConvolution
@@ -17,6 +18,7 @@ GRAPH: dict[str, type] = {
     "hap": GraphSweeps,
     "rgcn": GraphRelational,
     "personal": GraphPersonal,
+    "artefact": Artefact,
 }
 
 __all__ = [

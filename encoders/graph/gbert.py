@@ -13,6 +13,7 @@ from encoders.graph.nodes import CodeGraph, GraphInputs
 from encoders.graph.passing import EdgeAttention
 from encoders.graph.table import DatedNodes, Features, NodeTable, Pretraining
 from fusion.component import Choice, Float
+from fusion.layers import Block
 from fusion.tokens import Tokens
 
 _MOST_ANCESTORS = 16  # beyond them, the farthest are left out; classifications are at most ten deep
@@ -22,7 +23,7 @@ class GraphTwoStage(nn.Module):
     """Each ancestor attends to its direct children and itself, then each code to all of its ancestors and itself.
 
     Both stages are one graph attention with the same weights. Only codes of the batch, their ancestors and the
-    children of these are computed.
+    children of these are computed. `layers` of self-attention among a patient's codes may follow.
 
     Shape:
         GraphInputs (B, T) -> Tokens (B, T, D); gates (N,), how far each ancestor is heard below it, to explain.
@@ -32,7 +33,7 @@ class GraphTwoStage(nn.Module):
 
     Reference:
         Shang et al., Pre-training of Graph Augmented Transformers for Medication Recommendation (G-BERT), 2019
-        (its ontology embedding, without the Transformer over a visit and its pre-training; leaves start at zero).
+        (its ontology embedding, and with `layers` its Transformer, here over a record; leaves start at zero).
     """
 
     preprocessor: ClassVar[type] = CodeGraph
@@ -50,6 +51,7 @@ class GraphTwoStage(nn.Module):
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
         features: Features = "none",
         pretraining: Pretraining = "none",
+        layers: Annotated[int, Choice(0, 1, 2, searched=False)] = 0,
     ) -> None:
         super().__init__()
         lineage, real = preprocessor.lineage(_MOST_ANCESTORS + 1)
@@ -59,12 +61,15 @@ class GraphTwoStage(nn.Module):
         self.register_buffer("pairs", pairs.reshape(-1, 2).T.contiguous(), persistent=False)
         self.table = NodeTable(preprocessor, dim, features, pretraining)
         self.attention, self.dated = EdgeAttention(dim, heads), DatedNodes(dim, dropout)
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
 
     def forward(self, inputs: GraphInputs, gates: Tensor | None = None) -> Tokens:
         """Give each patient's codes their vectors."""
         unique, place = inputs.nodes.unique(return_inverse=True)
-        found: Tokens = self.dated(functional.embedding(place, self.inform(unique, gates)), inputs)
-        return found
+        values, mask = self.dated(functional.embedding(place, self.inform(unique, gates)), inputs)
+        for block in self.blocks:
+            values = block(values, mask)
+        return Tokens(values, mask)
 
     def inform(self, nodes: Tensor, gates: Tensor | None = None) -> Tensor:
         """Run both stages for distinct nodes. Shape: (N,) int64 -> (N, D)."""

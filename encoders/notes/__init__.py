@@ -1,5 +1,6 @@
 """Clinical notes: texts with the time they became available and their kind."""
 
+from encoders.artefact import Artefact
 from encoders.notes.bag import NoteBag
 from encoders.notes.chunks import ChunkInputs, NoteChunks
 from encoders.notes.hierarchical import NoteHierarchy
@@ -18,6 +19,7 @@ NOTES: dict[str, type] = {
     "hierarchical": NoteHierarchy,
     "pretrained": NotePretrained,
     "lora": NoteLora,
+    "artefact": Artefact,
 }
 
 __all__ = [

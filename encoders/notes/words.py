@@ -81,6 +81,11 @@ class Words:
         """How many rows an embedding table needs."""
         return _START + 1 + len(self.kinds) + len(self.words) + _BUCKETS
 
+    @property
+    def known(self) -> int:
+        """The number from which words share buckets, because the vocabulary does not have them."""
+        return self.size - _BUCKETS
+
     def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name each column's type and the shape of one item."""
         return {"ids": (np.dtype(np.int32), ()), "days": (np.dtype(np.float32), ())}

@@ -100,6 +100,7 @@ class Store:
             self.cohort.split_fingerprint,
         ]
         parts += [str(self.config.window_days), self.config.bad_images]
+        parts += [plan.content] if plan.content else []
         parts += [self.fitted_by.fingerprint(plan)] if self.fitted_by is not None else []
         return hashlib.sha256("|".join(parts).encode()).hexdigest()
 

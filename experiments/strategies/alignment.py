@@ -16,7 +16,7 @@ _TEMPERATURE = 0.1
 
 
 class Alignment(nn.Module):
-    """Symmetric InfoNCE between every two modalities, among the patients of a batch who have both.
+    """Symmetric InfoNCE between every two modalities, or some pairs, among the patients of a batch who have both.
 
     Shape:
         Mapping of M Tokens (B, T_m, D) -> scalar; 0 where no two patients have two modalities.
@@ -26,25 +26,36 @@ class Alignment(nn.Module):
         and images: Zhang et al., Contrastive Learning of Medical Visual Representations (ConVIRT), 2022.
     """
 
-    def __init__(self, modalities: Sequence[str], dim: int) -> None:
+    def __init__(self, modalities: Sequence[str], dim: int, pairs: Sequence[tuple[str, str]] | None = None) -> None:
         super().__init__()
         self.modalities = tuple(modalities)
+        self.pairs = tuple(combinations(self.modalities, 2)) if pairs is None else tuple(pairs)
         self.pools = nn.ModuleList(AttentionPool(dim) for _ in self.modalities)
         self.projections = nn.ModuleList(nn.Linear(dim, dim) for _ in self.modalities)
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Tensor:
         """Return the mean loss over pairs of modalities."""
-        vectors, there = [], []
-        for name, pool, project in zip(self.modalities, self.pools, self.projections, strict=True):
-            values, mask = clean(tokens[name])
-            vectors.append(functional.normalize(project(pool(values, mask)).float(), dim=-1, eps=1e-6))
-            there.append(present(mask))
+        vectors = self.embed(tokens)
         losses = []
-        for i, j in combinations(range(len(vectors)), 2):
-            both = there[i] & there[j]
+        for one, other in self.pairs:
+            (first, has_first), (second, has_second) = vectors[one], vectors[other]
+            both = has_first & has_second
             if both.sum() < 2:
                 continue
-            alike = vectors[i][both] @ vectors[j][both].T / _TEMPERATURE
+            alike = first[both] @ second[both].T / _TEMPERATURE
             own = torch.arange(len(alike), device=alike.device)
             losses.append((functional.cross_entropy(alike, own) + functional.cross_entropy(alike.T, own)) / 2)
-        return torch.stack(losses).mean() if losses else vectors[0].sum() * 0.0
+        if not losses:
+            return torch.stack([each.sum() for each, _ in vectors.values()]).sum() * 0.0
+        return torch.stack(losses).mean()
+
+    def embed(self, tokens: Mapping[str, Tokens]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return a vector of length one a patient, and who has the modality. Shape: of each (B, D) and (B,) bool."""
+        found = {}
+        for name, pool, project in zip(self.modalities, self.pools, self.projections, strict=True):
+            values, mask = clean(tokens[name])
+            found[name] = (
+                functional.normalize(project(pool(values, mask)).float(), dim=-1, eps=1e-6),
+                present(mask),
+            )
+        return found

@@ -1,0 +1,1 @@
+"""Pre-training: encoders learn from records without labels, and are kept as artefacts."""
