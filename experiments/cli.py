@@ -13,9 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, TypeAlias
 
+from experiments.data_parser import add_data
+from experiments.options import count, names, no_audit, overrides, runs, workers
 from experiments.pretraining.verb import add_pretrain
-from experiments.source_commands import add_source_verbs
-from experiments.task_parser import add_harmonise, add_tasks
+from experiments.task_parser import add_tasks
 
 _VERBS = tuple(
     f"experiments.{name}"
@@ -80,9 +81,9 @@ def _parser() -> _Parser:
     )
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND")
     _demo(verbs)
-    _data(verbs)
+    add_data(verbs)
     add_tasks(verbs)
-    add_pretrain(verbs, _runs, _overrides)
+    add_pretrain(verbs, runs, overrides)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)
@@ -94,78 +95,29 @@ Verbs: TypeAlias = "argparse._SubParsersAction[_Parser]"
 
 def _demo(verbs: Verbs) -> None:
     demo = verbs.add_parser("demo", help="the main job on synthetic data: search, compare, register, predict")
-    _workers(demo)
+    workers(demo)
     demo.add_argument("--fresh", action="store_true", help="forget an earlier demo")
-    _runs(demo)
-    _overrides(demo)
+    runs(demo)
+    overrides(demo)
     demo.set_defaults(run="demo")
-
-
-def _data(verbs: Verbs) -> None:
-    data = verbs.add_parser("data", help="write, convert and check data folders (MEDS 0.4)")
-    kinds = data.add_subparsers(title="data commands", metavar="COMMAND", required=True)
-    synthetic = kinds.add_parser("synthetic", help="a folder with planted causes, so that the best score is known")
-    synthetic.add_argument("out", type=Path)
-    synthetic.add_argument("--patients", type=_count, default=2000)
-    synthetic.add_argument("--seed", type=int, default=0)
-    synthetic.add_argument(
-        "--recipe", default="mixed", help="redundant, unique, synergy, ancestor, missing, noise, mixed"
-    )
-    synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
-    synthetic.add_argument("--note-missing", type=_share, help="share without notes (default: the recipe's)")
-    synthetic.add_argument("--image-missing", type=_share, help="share without images (default: the recipe's)")
-    _overwrite(synthetic)
-    synthetic.set_defaults(run="data_synthetic")
-    check = kinds.add_parser("check", help="validate a folder and show who has what")
-    check.add_argument("folder", type=Path)
-    check.set_defaults(run="data_check")
-    add_harmonise(kinds)
-    eicu = kinds.add_parser("eicu", help="convert the eICU database (demo or full)")
-    eicu.add_argument("source", type=Path)
-    eicu.add_argument("out", type=Path)
-    eicu.add_argument(
-        "--hourly", type=Path, default=None, help="folder with dyn.parquet: hourly laboratory and vital signs"
-    )
-    eicu.add_argument("--split-by", choices=("patient", "site"), default="patient")
-    eicu.add_argument("--seed", type=int, default=0)
-    _overwrite(eicu)
-    eicu.set_defaults(run="data_eicu")
-    for version, name in ((3, "MIMIC-III"), (4, "MIMIC-IV")):
-        mimic = kinds.add_parser(f"mimic{version}", help=f"convert {name} (demo or full)")
-        mimic.add_argument("source", type=Path)
-        mimic.add_argument("out", type=Path)
-        mimic.add_argument(
-            "--hours", type=_count, default=24, help="when to predict, after unit admission (default 24)"
-        )
-        mimic.add_argument("--seed", type=int, default=0)
-        _overwrite(mimic)
-        mimic.set_defaults(run="data_mimic", version=version)
-    covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
-    covid.add_argument("source", type=Path)
-    covid.add_argument("out", type=Path)
-    covid.add_argument("--keep-finding", action="store_true", help="do not mask the finding's name in the notes")
-    covid.add_argument("--seed", type=int, default=0)
-    _overwrite(covid)
-    covid.set_defaults(run="data_covid_cxr")
-    add_source_verbs(kinds)
 
 
 def _study_verbs(verbs: Verbs) -> None:
     train = verbs.add_parser("train", help="train one experiment and evaluate it on the tuning split")
     train.add_argument("config")
-    _runs(train)
-    _overrides(train)
+    runs(train)
+    overrides(train)
     train.set_defaults(run="train")
     search = verbs.add_parser("search", help="run a study, or go on with it")
     search.add_argument("study", help="a YAML file, or the name of a built-in study")
-    _workers(search)
+    workers(search)
     search.add_argument("--engine", choices=("local", "ray"), default=None, help="where workers run (default: local)")
     search.add_argument("--fresh", action="store_true", help="forget what this study did before")
     search.add_argument("--control", choices=("random",), help="also search so, and say whether the study did better")
-    search.add_argument("--repeats", type=_count, default=3, help="how often each, with --control (default 3)")
+    search.add_argument("--repeats", type=count, default=3, help="how often each, with --control (default 3)")
     search.add_argument("--status", action="store_true", help="say how far it is, and start nothing")
-    _runs(search)
-    _overrides(search)
+    runs(search)
+    overrides(search)
     search.set_defaults(run="search")
     worker = verbs.add_parser("worker", help="take part in a study from any machine; the first one begins it")
     worker.add_argument("--study", required=True, metavar="STUDY", help="a YAML file, or the name of a built-in study")
@@ -175,36 +127,36 @@ def _study_verbs(verbs: Verbs) -> None:
     worker.add_argument(
         "--checkpoints", default=None, metavar="PLACE", help="folder or fsspec URL that all workers reach"
     )
-    _runs(worker)
-    _overrides(worker)
+    runs(worker)
+    overrides(worker)
     worker.set_defaults(run="worker")
     audit = verbs.add_parser("audit", help="look for leaks in what a study learns from; compare and register do it too")
     audit.add_argument("study", help="a study that was searched, a YAML file, or the name of a built-in study")
-    _runs(audit)
-    _overrides(audit)
+    runs(audit)
+    overrides(audit)
     audit.set_defaults(run="audit")
     compare = verbs.add_parser("compare", help="compare strategies of fusion or training on the held-out split")
     compare.add_argument("study", help="a study that was searched, or a YAML file")
     compare.add_argument("--by", choices=("fusion", "training"), default="fusion")
-    compare.add_argument("--seeds", type=_count, default=None)
-    _workers(compare)
-    _no_audit(compare)
-    _runs(compare)
-    _overrides(compare)
+    compare.add_argument("--seeds", type=count, default=None)
+    workers(compare)
+    no_audit(compare)
+    runs(compare)
+    overrides(compare)
     compare.set_defaults(run="compare")
     benchmark = verbs.add_parser("benchmark", help="every strategy on every synthetic recipe, as one table")
     benchmark.add_argument("--by", choices=("fusion", "training"), default="fusion")
-    benchmark.add_argument("--recipes", type=_names, default=None, metavar="A,B", help="default: all but mixed")
-    benchmark.add_argument("--strategies", type=_names, default=None, metavar="A,B", help="fusions (default: all)")
-    benchmark.add_argument("--patients", type=_count, default=1200)
-    benchmark.add_argument("--seeds", type=_count, default=3)
-    _workers(benchmark)
-    _runs(benchmark)
+    benchmark.add_argument("--recipes", type=names, default=None, metavar="A,B", help="default: all but mixed")
+    benchmark.add_argument("--strategies", type=names, default=None, metavar="A,B", help="fusions (default: all)")
+    benchmark.add_argument("--patients", type=count, default=1200)
+    benchmark.add_argument("--seeds", type=count, default=3)
+    workers(benchmark)
+    runs(benchmark)
     benchmark.set_defaults(run="benchmark")
     report = verbs.add_parser("report", help="write the HTML report of a study")
     report.add_argument("study")
-    _runs(report)
-    _overrides(report)
+    runs(report)
+    overrides(report)
     report.set_defaults(run="report")
 
 
@@ -212,22 +164,22 @@ def _model_verbs(verbs: Verbs) -> None:
     register = verbs.add_parser("register", help="retrain the best, evaluate once on the held-out split, register")
     register.add_argument("study")
     register.add_argument("--name", required=True, help="name of the registered model")
-    register.add_argument("--top", type=_count, default=None, help="architectures to retrain (default: finalists.top)")
-    register.add_argument("--seeds", type=_count, default=None, help="fresh seeds for each (default: finalists.seeds)")
+    register.add_argument("--top", type=count, default=None, help="architectures to retrain (default: finalists.top)")
+    register.add_argument("--seeds", type=count, default=None, help="fresh seeds for each (default: finalists.seeds)")
     register.add_argument(
         "--pick", default="best", metavar="RULE", help="best, knee, smallest, or e.g. 'latency_ms<=5,parameters<=1e5'"
     )
     register.add_argument("--promote", action="store_true", help="move the alias champion to it")
-    _workers(register)
-    _no_audit(register)
-    _runs(register)
+    workers(register)
+    no_audit(register)
+    runs(register)
     register.set_defaults(run="register")
     predict = verbs.add_parser("predict", help="predict every patient of a folder")
     predict.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
     predict.add_argument("folder", type=Path)
     predict.add_argument("-o", "--out", type=Path, required=True)
     predict.add_argument("--labels", default=None, help="label file that gives the prediction times (and truths)")
-    _runs(predict)
+    runs(predict)
     predict.set_defaults(run="predict")
     explain = verbs.add_parser("explain", help="which codes, words, graph edges and image regions predictions rest on")
     explain.add_argument("model", help="models:/NAME@ALIAS, models:/NAME/VERSION or a bundle folder")
@@ -240,7 +192,7 @@ def _model_verbs(verbs: Verbs) -> None:
     explain.add_argument("--split", default=None, help=split)
     weights = "parquet file for each prediction's fusion weights, with subject ids beside them as in predictions"
     explain.add_argument("--weights", type=Path, default=None, help=weights)
-    _runs(explain)
+    runs(explain)
     explain.set_defaults(run="explain")
 
 
@@ -252,57 +204,13 @@ def _other_verbs(verbs: Verbs) -> None:
     track = verbs.add_parser("track", help="write what a study did to MLflow again")
     track.add_argument("action", choices=("sync",))
     track.add_argument("study")
-    _runs(track)
-    _overrides(track)
+    runs(track)
+    overrides(track)
     track.set_defaults(run="track_sync")
     doctor = verbs.add_parser("doctor", help="say what is installed and whether everything answers")
-    _runs(doctor)
+    runs(doctor)
     doctor.add_argument("--storage", default=None, help="study storage URL to try")
     doctor.set_defaults(run="doctor")
-
-
-def _count(text: str) -> int:
-    """Read a whole number from 1 up."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 up; got '{text}'")
-    return int(text)
-
-
-def _names(text: str) -> list[str]:
-    """Read names with commas between."""
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _share(text: str) -> float:
-    """Read a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to 1; got '{text}'")
-    return value
-
-
-def _runs(parser: _Parser) -> None:
-    parser.add_argument("--runs", type=Path, default=None, help="folder of studies and tracking (default: runs)")
-
-
-def _no_audit(parser: _Parser) -> None:
-    parser.add_argument("--no-audit", action="store_true", help="go on without a leakage audit; it is written down")
-
-
-def _workers(parser: _Parser) -> None:
-    text = "processes; more than GPUs share them (default: what the study says, else one a GPU or one a core)"
-    parser.add_argument("--workers", type=_count, default=None, help=text)
-
-
-def _overwrite(parser: _Parser) -> None:
-    parser.add_argument("--overwrite", action="store_true", help="replace the folder if it exists")
-
-
-def _overrides(parser: _Parser) -> None:
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="e.g. search.trials=50 training.lr=1e-3")
 
 
 if __name__ == "__main__":
