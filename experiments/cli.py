@@ -127,6 +127,9 @@ def _data(verbs: Verbs) -> None:
         mimic.add_argument("--seed", type=int, default=0)
         _overwrite(mimic)
         mimic.set_defaults(run="data_mimic", version=version)
+    from experiments.graph_command import add_graph_verb
+
+    add_graph_verb(kinds)
     covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
     covid.add_argument("source", type=Path)
     covid.add_argument("out", type=Path)

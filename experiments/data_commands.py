@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from experiments.graph_command import data_graph  # noqa: F401 - a verb of its own module
 from experiments.terminal import console, say
 
 

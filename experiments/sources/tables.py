@@ -41,7 +41,7 @@ def find_table(folder: Path, name: str) -> Path | None:
     return next((path for path in sorted(folder.iterdir()) if path.name.lower() in wanted), None)
 
 
-def read_header(path: Path) -> list[str]:
+def read_header(path: Path, delimiter: str = ",") -> list[str]:
     """Read the names of the columns of a CSV file, plain or gzipped.
 
     Raises:
@@ -50,18 +50,20 @@ def read_header(path: Path) -> list[str]:
     binary = gzip.open if path.suffix.lower() == ".gz" else open
     try:
         with binary(path, "rb") as file:
-            return next(csv.reader([file.readline().decode("utf-8-sig")]), [])
+            return next(csv.reader([file.readline().decode("utf-8-sig")], delimiter=delimiter), [])
     except (OSError, EOFError, UnicodeDecodeError):
         raise UsageError(f"{path}: not readable as a CSV file") from None
 
 
-def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFrame]:
+def read_pieces(path: Path, columns: Mapping[str, Kind], delimiter: str = ",") -> Iterator[pl.DataFrame]:
     """Read the named columns of a CSV file in pieces of bounded size; names match whatever their case.
+
+    With tabs between columns, quotes are text as any other.
 
     Raises:
         UsageError: a column is missing, a value is of another type, or the file is damaged.
     """
-    header = read_header(path)
+    header = read_header(path, delimiter)
     written = {name.lower(): name for name in header}
     for name in columns:
         if name.lower() not in written:
@@ -78,7 +80,7 @@ def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFram
             reader = arrow_csv.open_csv(
                 stream,
                 read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+                parse_options=_parsing(delimiter),
                 convert_options=convert,
             )
             for batch in reader:
@@ -88,6 +90,12 @@ def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFram
                     yield piece.rename(dict(zip(wanted, columns, strict=True)))
     except (pa.ArrowInvalid, OSError, EOFError) as error:
         raise _damaged(path, header, wanted, str(error)) from None
+
+
+def _parsing(delimiter: str) -> Any:
+    if delimiter == "\t":
+        return arrow_csv.ParseOptions(delimiter=delimiter, quote_char=False)
+    return arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
 
 
 def read_whole(path: Path, columns: Mapping[str, Kind]) -> pl.DataFrame:
