@@ -37,7 +37,6 @@ def atc() -> Ontology:
         "ATC//C09AA05",
         _read,
         lambda code: [found] if (found := atc_code(code)) else [],
-        owns=("ATC",),
     )
 
 

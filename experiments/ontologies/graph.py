@@ -58,12 +58,11 @@ class Graph:
         return dict(zip(number, heights([(tail, head) for head, tail in pairs], len(number)), strict=True))
 
     def reach(self, codes: Set[str]) -> Iterator[tuple[str, list[str]]]:
-        """Yield each code with itself, all above it, and what these are said to mean elsewhere, as by a crosswalk."""
-        up = group((head, tail) for head, _, tail in self.parents.iter_rows())
-        across = group((h, t) for h, relation, t in self.facts.iter_rows() if relation in ACROSS)
+        """Yield each code with itself and all that it leads to: up by `is_a`, or across, as by a crosswalk."""
+        across = self.facts.filter(pl.col("relation").is_in(ACROSS))
+        steps = group((head, tail) for head, _, tail in pl.concat([self.parents, across]).iter_rows())
         for code in codes:
-            above = climb([code], up)
-            yield code, [*above, *(other for each in above for other in across.get(each, ()))]
+            yield code, climb([code], steps)
 
 
 class Match(NamedTuple):
@@ -115,63 +114,65 @@ def extend(graph: Graph, ontology: Ontology, codes: Set[str], *, whole: bool = F
         codes: what events have; `graph` may know more.
         whole: add everything, also what no code of the folder leads to.
     """
-    start = codes | graph.nodes
+    start = {each for _, reached in graph.reach(codes) for each in reached}
     spelled = [(code, text, rank) for code in start for rank, text in enumerate(ontology.spellings(code))]
     spellings = pl.DataFrame(spelled, schema={"code": pl.String, "spelling": pl.String, "rank": pl.Int64}, orient="row")
     wanted = set(spellings["spelling"])
-    up, names, met, others = _hierarchy(ontology, wanted)
+    steps, names, met, others = _steps(ontology, wanted)
     found = spellings.filter(pl.col("spelling").is_in(met)).sort("rank").unique("code", keep="first")
     match = Match(dict(found.select("code", "spelling").iter_rows()), dict(_first(spellings)))
-    kept = None if whole else _above(found["spelling"], up)
+    kept = None if whole else _beyond(found["spelling"], steps)
     facts = _others(ontology, wanted, kept) if others else pl.DataFrame(schema=FACTS)
     if kept is not None:
-        kept = _above(pl.concat([kept, facts["head"], facts["tail"]]).unique(), up)
-    pairs = up if kept is None else up.filter(pl.col("head").is_in(kept.implode()))
+        kept = _beyond(pl.concat([kept, facts["head"], facts["tail"]]), steps.filter(pl.col("relation") == IS_A))
+        steps = steps.filter(pl.col("head").is_in(kept.implode()))
+    pairs = steps.filter(pl.col("relation") == IS_A)
     gone = _gone(graph, ontology, codes, match, names["code"])
     links = [Edge(code, IS_A, node) for code, node in match.node.items() if code != node and code not in gone]
     old = _given_way(graph.parents, ontology, match, gone)
     rows = graph.rows.filter(~pl.col("code").is_in(list(gone)))
     parents = pl.concat([old, _acyclic(pairs, ontology), _facts(links)]).unique()
-    after = Graph(rows, parents, pl.concat([graph.facts, facts]).unique())
+    across = steps.filter(pl.col("relation") != IS_A)
+    after = Graph(rows, parents, pl.concat([graph.facts, across, facts]).unique())
     return replace(after, rows=_named(rows, names, after.nodes)), match
 
 
-def _hierarchy(ontology: Ontology, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, int]:
-    """Read parents and names of a whole ontology, which wanted spellings are nodes, and how many other facts it has."""
+def _steps(ontology: Ontology, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, int]:
+    """Read ways up and across, and names; tell which wanted spellings are nodes, and how many other facts there are."""
     spellings = pl.Series(sorted(wanted), dtype=pl.String)
-    up, names, met, others = [pl.DataFrame(schema=FACTS)], [pl.DataFrame(schema=NAMES)], [pl.Series(dtype=pl.String)], 0
+    steps, names, others = [pl.DataFrame(schema=FACTS)], [pl.DataFrame(schema=NAMES)], 0
+    met = [pl.Series(dtype=pl.String)]
     for facts, said in ontology.read(wanted):
-        is_parent = facts["relation"] == IS_A
-        up.append(facts.filter(is_parent))
-        others += facts.height - up[-1].height
+        steps.append(facts.filter(_is_step()))
+        others += facts.height - steps[-1].height
         names.append(said)
         heads = [facts["head"], said["code"]]
         nodes = pl.concat(heads if ontology.one_way else [*heads, facts["tail"]])
         met.append(spellings.filter(spellings.is_in(nodes.implode())))
     known = pl.concat(names).unique("code", keep="first", maintain_order=True)
-    return pl.concat(up).unique(), known, pl.concat(met).unique().implode(), others
+    return pl.concat(steps).unique(), known, pl.concat(met).unique().implode(), others
 
 
 def _others(ontology: Ontology, wanted: set[str], kept: pl.Series | None) -> pl.DataFrame:
-    """Read the other facts that a kept node is in; of a crosswalk or cross-reference, those that start there."""
+    """Read the other facts that a kept node is in, a second time: an ontology may be too large to be held."""
     found = [pl.DataFrame(schema=FACTS)]
     for facts, _ in ontology.read(wanted):
-        other = facts.filter(pl.col("relation") != IS_A)
+        other = facts.filter(~_is_step())
         if kept is not None:
-            nodes = kept.implode()
-            ends = pl.col("head").is_in(nodes)
-            if not ontology.one_way:
-                ends |= pl.col("tail").is_in(nodes) & ~pl.col("relation").is_in(ACROSS)
-            other = other.filter(ends)
+            other = other.filter(pl.col("head").is_in(kept.implode()) | pl.col("tail").is_in(kept.implode()))
         found.append(other)
     return pl.concat(found).unique()
 
 
-def _above(start: pl.Series, up: pl.DataFrame) -> pl.Series:
-    """Return nodes and everything above them, level by level."""
+def _is_step() -> pl.Expr:
+    return pl.col("relation").is_in([IS_A, *ACROSS])
+
+
+def _beyond(start: pl.Series, steps: pl.DataFrame) -> pl.Series:
+    """Return nodes and everything that steps lead to from them, one after the other."""
     found = front = start.unique()
     while front.len():
-        front = up.filter(pl.col("head").is_in(front.implode()))["tail"].unique()
+        front = steps.filter(pl.col("head").is_in(front.implode()))["tail"].unique()
         front = front.filter(~front.is_in(found.implode()))
         found = pl.concat([found, front])
     return found
@@ -195,8 +196,9 @@ def _acyclic(pairs: pl.DataFrame, ontology: Ontology) -> pl.DataFrame:
 
 
 def _gone(graph: Graph, ontology: Ontology, codes: Set[str], match: Match, names: pl.Series) -> set[str]:
-    """Return rows that only a spelling made (`S01.01X`): no event has the code, and its ontology does not know it."""
-    mine = {code for code in graph.rows["code"] if _vocabulary(code) in ontology.owns}
+    """Return rows that only a spelling made (`S01.01X`): in no event, without a name, in no release."""
+    unnamed = graph.rows.filter(pl.col("description").is_null())["code"]
+    mine = {code for code in unnamed if _vocabulary(code) in ontology.owns}
     return mine - codes - set(match.node.values()) - set(names) if mine else mine
 
 

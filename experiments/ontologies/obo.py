@@ -130,12 +130,12 @@ def _facts(term: _Term) -> Iterator[tuple[str, str, str]]:
 def _terms(path: Path, notes: dict[str, None]) -> Iterator[_Term]:
     """Yield the stanzas of a file; those before the first `[` are its head."""
     term: _Term | None = None
-    stanzas = number = 0
+    number = 0
     for number, line in _lines(path, notes):
         if line.startswith("["):
             if term is not None:
                 yield _whole(path, term)
-            term, stanzas = _Term(number, line[1 : line.find("]")]), stanzas + 1
+            term = _Term(number, line[1:].rstrip("]"))
         elif line:
             key, colon, value = line.partition(":")
             if not colon or " " in key:
@@ -154,11 +154,10 @@ def _say(path: Path, number: int, term: _Term, key: str, value: str) -> None:
         return
     if key not in ("id", IS_A, "alt_id", "relationship", XREF, "is_obsolete", "replaced_by"):
         return
-    value = re.split(r"\s+[!{]", value, maxsplit=1)[0].strip()
+    value = re.split(r"(?:^|\s+)[!{]", value, maxsplit=1)[0].strip()
+    wanted = "a relation and a term" if key == "relationship" else "a value"
     if len(value.split()) < (2 if key == "relationship" else 1):
-        raise UsageError(
-            f"{path}, line {number}: '{key}' has no {'relation and term' if key == 'relationship' else 'value'}"
-        )
+        raise UsageError(f"{path}, line {number}: '{key}' wants {wanted}")
     term.said.setdefault(key, []).append(value)
 
 
