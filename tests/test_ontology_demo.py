@@ -47,7 +47,8 @@ def test_mimic3_is_covered_by_icd9(third: tuple[Path, Card], shared_data: Path) 
         ("ICD9CM", len(diagnoses), len(diagnoses), "100.0%"),
         ("ICD9PROC", len(procedures), len(procedures), "100.0%"),
     ]
-    assert [(row.covered, row.share_of_events) for row in card.coverage["ccs"]][0] == (len(diagnoses), "100.0%")
+    first = card.coverage["ccs"][0]
+    assert (first.covered, first.share_of_events) == (len(diagnoses), "100.0%")
 
 
 def test_mimic3_is_mapped_to_icd10_as_the_gem_says(third: tuple[Path, Card], shared_data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ontologies from packages: what is in them, against facts anybody can look up; and what is said without the packages."""
+"""Ontologies from packages against facts anybody can look up, and what is said without the packages."""
 
 from __future__ import annotations
 

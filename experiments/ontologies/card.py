@@ -81,8 +81,8 @@ def add_ontologies(
 
 def _note_roughly(ontology: Ontology, match: Match, codes: Set[str]) -> None:
     """Note the codes that are there only as the nearest shorter one, as of another year's release."""
-    rough = sorted(code for code in codes & match.node.keys() if match.node[code] != match.spelled[code])
-    if rough and not ontology.any_text:
+    rough = sorted(code for code in codes & match.node.keys() if match.node[code] != match.spelled[code][0])
+    if rough and ontology.kinds is None:
         shown = ", ".join(f"{code} as {match.node[code]}" for code in rough[:3])
         ontology.notes[f"{len(rough):,} codes are not in this release, but shorter ones are: {shown}"] = None
 

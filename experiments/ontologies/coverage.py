@@ -95,17 +95,15 @@ def uncovered(
     Shape:
         columns code, patients, events (text; words where they are few), ontology (empty: none), why.
     """
-    vocabularies = {name: {vocabulary_of(code) for code in found} for name, found in covered.items()}
     rows = []
     for code, events, patients in counts.iter_rows():
         few = patients < FEWEST
         shown = (code, FEW if few else str(patients), f"of {FEW} patients" if few else str(events), patients)
         why = {}
         for each in ontologies:
-            spelled = matches[each.name].spelled.get(code)
-            expected = not each.any_text or spelled in each.why or vocabulary_of(code) in vocabularies[each.name]
-            if spelled is not None and expected and code not in covered[each.name]:
-                why[each.name] = each.why.get(spelled, _ABSENT)
+            spelled = matches[each.name].spelled.get(code, [])
+            if code not in covered[each.name] and each.misses(spelled):
+                why[each.name] = next((each.why[text] for text in spelled if text in each.why), _ABSENT)
         if not why and not any(code in found for found in covered.values()):
             why[""] = _OTHER
         rows += [(*shown, name, text) for name, text in why.items()]

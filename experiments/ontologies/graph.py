@@ -19,6 +19,7 @@ from experiments.sources.folder import write_table
 from experiments.whole import whole_file
 
 CODES, EDGES = "metadata/codes.parquet", "graph/edges.parquet"
+_HELD_NAMES = 2_000_000
 ACROSS = ("coded_as", "xref", "maps_to", "maps_to_approximately", "maps_to_in_part")  # from a code to what it means
 
 
@@ -66,10 +67,10 @@ class Graph:
 
 
 class Match(NamedTuple):
-    """Which node of an ontology each node of the folder is, those that are one; and those it might have been."""
+    """Which node of an ontology each node of the folder is, of those that are one; and what each may be spelled as."""
 
     node: dict[str, str]
-    spelled: dict[str, str]
+    spelled: dict[str, list[str]]
 
 
 def read_graph(dataset: Dataset) -> Graph:
@@ -115,12 +116,13 @@ def extend(graph: Graph, ontology: Ontology, codes: Set[str], *, whole: bool = F
         whole: add everything, also what no code of the folder leads to.
     """
     start = {each for _, reached in graph.reach(codes) for each in reached}
-    spelled = [(code, text, rank) for code in start for rank, text in enumerate(ontology.spellings(code))]
-    spellings = pl.DataFrame(spelled, schema={"code": pl.String, "spelling": pl.String, "rank": pl.Int64}, orient="row")
+    spelled = {code: list(ontology.spellings(code)) for code in start}
+    rows = [(code, text, rank) for code, texts in spelled.items() for rank, text in enumerate(texts)]
+    spellings = pl.DataFrame(rows, schema={"code": pl.String, "spelling": pl.String, "rank": pl.Int64}, orient="row")
     wanted = set(spellings["spelling"])
     steps, names, met, others = _steps(ontology, wanted)
     found = spellings.filter(pl.col("spelling").is_in(met)).sort("rank").unique("code", keep="first")
-    match = Match(dict(found.select("code", "spelling").iter_rows()), dict(_first(spellings)))
+    match = Match(dict(found.select("code", "spelling").iter_rows()), spelled)
     kept = None if whole else _beyond(found["spelling"], steps)
     facts = _others(ontology, wanted, kept) if others else pl.DataFrame(schema=FACTS)
     if kept is not None:
@@ -130,11 +132,11 @@ def extend(graph: Graph, ontology: Ontology, codes: Set[str], *, whole: bool = F
     gone = _gone(graph, ontology, codes, match, names["code"])
     links = [Edge(code, IS_A, node) for code, node in match.node.items() if code != node and code not in gone]
     old = _given_way(graph.parents, ontology, match, gone)
-    rows = graph.rows.filter(~pl.col("code").is_in(list(gone)))
+    left = graph.rows.filter(~pl.col("code").is_in(list(gone)))
     parents = pl.concat([old, _acyclic(pairs, ontology), _facts(links)]).unique()
     across = steps.filter(pl.col("relation") != IS_A)
-    after = Graph(rows, parents, pl.concat([graph.facts, across, facts]).unique())
-    return replace(after, rows=_named(rows, names, after.nodes)), match
+    after = Graph(left, parents, pl.concat([graph.facts, across, facts]).unique())
+    return replace(after, rows=_named(left, names, after.nodes)), match
 
 
 def _steps(ontology: Ontology, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataFrame, pl.Series, int]:
@@ -146,11 +148,16 @@ def _steps(ontology: Ontology, wanted: set[str]) -> tuple[pl.DataFrame, pl.DataF
         steps.append(facts.filter(_is_step()))
         others += facts.height - steps[-1].height
         names.append(said)
+        if sum(each.height for each in names) > _HELD_NAMES:  # each row of a table of facts names its ends again
+            names = [_once(names)]
         heads = [facts["head"], said["code"]]
         nodes = pl.concat(heads if ontology.one_way else [*heads, facts["tail"]])
         met.append(spellings.filter(spellings.is_in(nodes.implode())))
-    known = pl.concat(names).unique("code", keep="first", maintain_order=True)
-    return pl.concat(steps).unique(), known, pl.concat(met).unique().implode(), others
+    return pl.concat(steps).unique(), _once(names), pl.concat(met).unique().implode(), others
+
+
+def _once(names: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(names).unique("code", keep="first", maintain_order=True)
 
 
 def _others(ontology: Ontology, wanted: set[str], kept: pl.Series | None) -> pl.DataFrame:
@@ -219,10 +226,6 @@ def _named(rows: pl.DataFrame, names: pl.DataFrame, nodes: set[str]) -> pl.DataF
     known = names.filter(pl.col("code").is_in(list(nodes)))
     table = rows.join(known, on="code", how="full", coalesce=True, suffix="_given")
     return table.with_columns(description=pl.coalesce("description", "description_given")).drop("description_given")
-
-
-def _first(spellings: pl.DataFrame) -> Iterator[tuple[str, str]]:
-    yield from spellings.filter(pl.col("rank") == 0).select("code", "spelling").iter_rows()
 
 
 def _facts(edges: list[Edge]) -> pl.DataFrame:

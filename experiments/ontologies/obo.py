@@ -61,6 +61,7 @@ def obo_file(path: Path, *, name: str = "", source: str = "", licence: str = "",
     """
     notes: dict[str, None] = {}
     why: dict[str, str] = {}
+    kinds: set[str] = set()
 
     def read(_: Collection[str]) -> Iterator[Piece]:
         facts: list[tuple[str, str, str]] = []
@@ -70,6 +71,7 @@ def obo_file(path: Path, *, name: str = "", source: str = "", licence: str = "",
             if term.kind != "Term":
                 continue
             left_out += term.obsolete
+            kinds.add(term.id.partition(":")[0])
             if term.obsolete and "replaced_by" not in term.said:
                 why[term.id] = "obsolete, and replaced by nothing"
             facts += _facts(term)
@@ -89,7 +91,7 @@ def obo_file(path: Path, *, name: str = "", source: str = "", licence: str = "",
         example or "the ids of its terms, such as HP:0001250",
         read,
         term_spellings,
-        any_text=True,
+        kinds=kinds,
         notes=notes,
         why=why,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,7 +34,8 @@ class Ontology:
         read: yields it in pieces, each time it is called; it is told the spellings a folder might mean by its codes.
         spellings: the nodes that a folder's code may be, the best first; none where the code is of another kind.
         owns: vocabularies (`ICD10CM`) whose hierarchy is this one's to say.
-        any_text: spellings take any text for a code, as where ids may be anything.
+        kinds: what its ids begin with (`HP`), filled while it is read, where spellings take any text for a code; a
+            code of another beginning is not missed. None where every spelling is one of its codes.
         one_way: facts count for their heads only, as of a crosswalk: nobody asks for all that leads to a code.
         notes: what a reader should know, filled while it is read.
         why: why a code that could be spelled is none of its nodes, where it says so.
@@ -47,10 +48,16 @@ class Ontology:
     read: Read
     spellings: Callable[[str], Iterable[str]]
     owns: tuple[str, ...] = ()
-    any_text: bool = False
+    kinds: set[str] | None = None
     one_way: bool = False
     notes: dict[str, None] = field(default_factory=dict)
     why: dict[str, str] = field(default_factory=dict)
+
+    def misses(self, spelled: Sequence[str]) -> bool:
+        """Tell whether a code that may be spelled so, but is no node, should be one."""
+        if self.kinds is None:
+            return bool(spelled)
+        return any(":" in text and text.partition(":")[0] in self.kinds for text in spelled)
 
 
 def piece(facts: Iterable[tuple[str, str, str]], names: Iterable[tuple[str, str]] = ()) -> Piece:

@@ -72,7 +72,7 @@ def triple_file(path: Path, columns: Sequence[str] | None = None, names: Sequenc
         f"the nodes of its columns {layout.columns[0]} and {layout.columns[2]}",
         read,
         term_spellings,
-        any_text=True,
+        kinds=set(),  # no vocabulary: nothing is missed in it
         notes=notes,
     )
 
