@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
-from functools import cache
 from typing import Any
 
 from experiments.ontologies.ontology import IS_A, Ontology, Piece, at_once, piece
@@ -68,7 +67,6 @@ def icd10_title(bare: str) -> str | None:
     return str(icd.get_description(bare)) if icd is not None and icd.is_valid_item(bare) else None
 
 
-@cache
 def _package() -> Any:
     """Load simple-icd-10-cm, which reads the whole classification on import; None where it is not installed."""
     try:
