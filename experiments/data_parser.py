@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.graph_command import add_graph_verb
 from experiments.options import count, overwrite, share
 from experiments.source_commands import add_source_verbs
 from experiments.task_parser import add_harmonise
@@ -48,6 +49,7 @@ def add_data(verbs: Any) -> None:
         mimic.add_argument("--seed", type=int, default=0)
         overwrite(mimic)
         mimic.set_defaults(run="data_mimic", version=version)
+    add_graph_verb(kinds)
     covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
     covid.add_argument("source", type=Path)
     covid.add_argument("out", type=Path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.serialise import BLOCKS, find_block
+from experiments.ontologies.diagnoses import icd10_title
 from experiments.sources.icd import icd_description, icd_parent
 from fusion import UsageError
 
@@ -74,10 +74,4 @@ def _icd_text(code: str) -> str | None:
     vocabulary, _, bare = code.partition("//")
     if vocabulary != "ICD10CM":
         return None
-    try:
-        with warnings.catch_warnings():  # how that package reads its own files is deprecated from Python 3.11 on
-            warnings.simplefilter("ignore", DeprecationWarning)
-            import simple_icd_10_cm as icd
-    except ImportError:
-        return None
-    return str(icd.get_description(bare)) if icd.is_valid_item(bare) else None
+    return icd10_title(bare)

@@ -11,6 +11,7 @@ _ICD9 = re.compile(r"(\d{3}|V\d{2}|E\d{3})(\.\d{1,2})?")
 _ICD10 = re.compile(r"[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?")
 _PROCEDURE = re.compile(r"\d{2}(\.\d{1,2})?")
 _ICD10_PROCEDURE = re.compile(r"[0-9A-HJ-NP-Z]{7}")
+_SYSTEM = re.compile(r"(DIAGNOSIS|DIAGNOSES|DX|PROCEDURES?|PX)?ICD(9|10)(CM|PCS|PROC|DX|SG)?")
 
 ICD10_CHAPTERS = {
     "A00-B99": "Certain infectious and parasitic diseases",
@@ -132,6 +133,23 @@ def icd_spelled(code: str, version: int, *, procedure: bool = False) -> str | No
     if procedure:
         pattern, vocabulary = _PROCEDURE, ICD9_PROCEDURE
     return vocabulary + dotted if version in (9, 10) and pattern.fullmatch(dotted) else None
+
+
+def icd_recognised(code: str) -> str | None:
+    """Return an ICD code as we spell it, however a data folder names its vocabulary; None where it names none.
+
+    Examples:
+        >>> [icd_recognised(code) for code in ("DIAGNOSIS//ICD//10//I5023", "ICD9CM/428.0", "ICD-10-CM:i50.23")]
+        ['ICD10CM//I50.23', 'ICD9CM//428.0', 'ICD10CM//I50.23']
+        >>> icd_recognised("PROCEDURE//ICD//10//02703ZZ"), icd_recognised("LAB//4280")
+        ('ICD10PCS//02703ZZ', None)
+    """
+    *system, bare = re.split(r"/+|[:|]", code)
+    found = _SYSTEM.fullmatch(re.sub(r"[\s_-]", "", "".join(system)).upper())
+    if found is None:
+        return None
+    procedure = (found[1] or "").startswith("P") or found[3] in ("PCS", "PROC", "SG")
+    return icd_spelled(bare, int(found[2]), procedure=procedure)
 
 
 @cache

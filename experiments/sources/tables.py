@@ -61,13 +61,15 @@ def read_header(path: Path, encoding: str = "utf-8", separator: str = ",", *, qu
         raise UsageError(f"{path}: not readable as a CSV file") from None
 
 
-def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFrame]:
+def read_pieces(path: Path, columns: Mapping[str, Kind], separator: str = ",") -> Iterator[pl.DataFrame]:
     """Read the named columns of a CSV file in pieces of bounded size; names match whatever their case.
+
+    With tabs between columns, quotes are text as any other.
 
     Raises:
         UsageError: a column is missing, a value is of another type, or the file is damaged.
     """
-    header = read_header(path)
+    header = read_header(path, separator=separator)
     written = {name.lower(): name for name in header}
     for name in columns:
         if name.lower() not in written:
@@ -84,7 +86,7 @@ def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFram
             reader = arrow_csv.open_csv(
                 stream,
                 read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
-                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+                parse_options=_parsing(separator),
                 convert_options=convert,
             )
             for batch in reader:
@@ -94,6 +96,12 @@ def read_pieces(path: Path, columns: Mapping[str, Kind]) -> Iterator[pl.DataFram
                     yield piece.rename(dict(zip(wanted, columns, strict=True)))
     except (pa.ArrowInvalid, OSError, EOFError) as error:
         raise damaged(path, header, wanted, str(error)) from None
+
+
+def _parsing(separator: str) -> Any:
+    if separator == "\t":
+        return arrow_csv.ParseOptions(delimiter=separator, quote_char=False)
+    return arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True)
 
 
 def read_whole(path: Path, columns: Mapping[str, Kind]) -> pl.DataFrame:
