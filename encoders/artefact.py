@@ -171,9 +171,12 @@ class Artefact(nn.Module):
         return self
 
     def features(self, inputs: Any) -> Tokens:
-        """Return the encoder's tokens without gradients, of a probe their mean. Shape: -> Tokens (B, T, F)."""
-        with torch.no_grad():
-            values, mask = self.inner(inputs)
+        """Return the encoder's tokens, of a probe their mean; its weights ask for no gradient, gates of inputs may.
+
+        Shape:
+            -> Tokens (B, T, F).
+        """
+        values, mask = self.inner(inputs)
         if not self.probe:
             return Tokens(values, mask)
         return Tokens(masked_mean(values, mask).unsqueeze(1), present(mask).unsqueeze(1))

@@ -32,6 +32,7 @@ from experiments.data.folder import Dataset
 from fusion import UsageError
 from fusion.component import Spec, build
 
+MADE_HERE = [name for name in GRAPH if name != "artefact"]  # which is one of the others, made before
 DRUGS = {
     "metformin": "CN(C)C(=N)NC(=N)N",
     "phenformin": "NC(=N)NC(=N)NCCc1ccccc1",
@@ -198,13 +199,13 @@ def test_pretrained_vectors_are_projected() -> None:
 def test_no_facts_no_pretraining() -> None:
     assert NodeVectors.fit("transe", (), 0, 0) == NodeVectors("transe")
     graph = fitted(Knowledge(), features="descriptions", pretraining="distmult")
-    for encoder in GRAPH.values():
+    for encoder in (GRAPH[name] for name in MADE_HERE):
         found = encoder(graph, 4, features="descriptions", pretraining="distmult")(patients([]))
         assert found.values.isfinite().all()
 
 
 @pytest.mark.parametrize(("features", "pretraining"), list(itertools.product(FEATURES, PRETRAINING)))
-@pytest.mark.parametrize("name", list(GRAPH))
+@pytest.mark.parametrize("name", MADE_HERE)
 def test_every_encoder_learns_from_all_that_is_known(name: str, features: str, pretraining: str) -> None:
     spec = Spec(name, {"features": features, "pretraining": pretraining})
     plan = preparation(GRAPH, "graph", spec)
@@ -227,7 +228,7 @@ def test_every_encoder_learns_from_all_that_is_known(name: str, features: str, p
         assert parameter.grad.abs().sum() > 0, part
 
 
-@pytest.mark.parametrize("name", list(GRAPH))
+@pytest.mark.parametrize("name", MADE_HERE)
 def test_every_encoder_runs_under_deterministic_algorithms(name: str) -> None:
     graph = fitted(RICH, features="descriptions", pretraining="distmult")
     encoder = GRAPH[name](graph, 8, features="descriptions", pretraining="distmult", dropout=0.0)
@@ -245,7 +246,7 @@ def test_every_encoder_runs_under_deterministic_algorithms(name: str) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", list(GRAPH))
+@pytest.mark.parametrize("name", MADE_HERE)
 def test_every_encoder_gives_the_same_on_a_gpu(name: str) -> None:
     graph = fitted(RICH, features="descriptions", pretraining="distmult")
     encoder = GRAPH[name](graph, 8, features="descriptions", pretraining="distmult").eval()
