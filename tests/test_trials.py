@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 from toy_trials import (
@@ -121,6 +123,32 @@ def test_halving_prunes_the_worse_at_its_first_rung_and_not_before(spec: StudySp
         assert list(trial.intermediate_values) == [1, 2, 3]
         assert trial.user_attrs["pruned_by"] == "halving"
         assert len(trial.user_attrs["history"]) == 3
+
+
+@pytest.mark.parametrize(("total_epochs", "grows"), [(None, False), (1000.0, True)])
+def test_a_report_reads_all_trials_only_where_their_epochs_are_the_budget(
+    spec: StudySpec, total_epochs: float | None, grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What each report of hundreds of workers would read grows with the study."""
+    begin(spec)
+    reads: list[int] = []
+    read = optuna.Study.get_trials
+
+    def counted(study: optuna.Study, *given: Any, **named: Any) -> Any:
+        reads.append(1)
+        return read(study, *given, **named)
+
+    monkeypatch.setattr(optuna.Study, "get_trials", counted)
+
+    def objective(candidate: Candidate, trial: TrialHandle) -> float:
+        before = len(reads)
+        for epoch in range(1, 5):
+            trial.report(epoch, 0.5, {})
+        assert len(reads) - before == (4 if grows else 0)
+        return 0.5
+
+    run(replace(spec, total_epochs=total_epochs), objective)
+    assert reads
 
 
 def test_a_trial_knows_what_it_is(spec: StudySpec) -> None:
