@@ -21,7 +21,10 @@ from experiments.task_parser import add_tasks
 
 _VERBS = tuple(
     f"experiments.{name}"
-    for name in ("commands", "data_commands", "graph_command", "source_commands", "task_commands", "pretraining.verb", "scaling.verb")
+    for name in (
+        *("commands", "data_commands", "graph_command", "source_commands", "task_commands"),
+        *("pretraining.verb", "scaling.verb"),
+    )
 )  # the modules whose functions the verbs are
 
 

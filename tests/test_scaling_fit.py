@@ -28,7 +28,7 @@ def test_intervals_of_noisy_cells_hold_the_truth() -> None:
     rng = np.random.default_rng(0)
     loss = CHINCHILLA.loss(SIZES, DATA) * np.exp(rng.normal(0, 0.003, len(SIZES)))
     found = fit_surface(SIZES, DATA, loss)
-    draws = surface_draws(SIZES, DATA, loss, found, 60, 0)
+    draws = surface_draws(SIZES, DATA, loss, found, 40, 0)
     for name in ("alpha", "beta", "irreducible"):
         bounds = interval_of(draws, lambda each, name=name: getattr(each, name))  # type: ignore[misc]
         assert bounds is not None

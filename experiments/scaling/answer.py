@@ -12,19 +12,21 @@ from experiments.statistics.isoflop import LEAST_SIZES, Valley
 from experiments.statistics.scaling import Surface, interval, interval_of
 
 _SURE = 0.975  # of the draws agree
+_POOR = 0.02  # relative error above which a surface is not believed
 
 
 def in_words(found: Findings, unit: str) -> Iterator[str]:
     """Yield what a study found, line by line; `unit` is what data are counted in."""
     sizes = sorted({each.parameters for each in found.points})
+    data = [each.data for each in found.points]
     yield (
-        f"{len(found.points)} cells: {sizes[0]:,} to {sizes[-1]:,} parameters, {min(e.data for e in found.points):,.0f} "
-        f"to {max(e.data for e in found.points):,.0f} {unit} seen"
+        f"{len(found.points)} cells: {sizes[0]:,} to {sizes[-1]:,} parameters, {min(data):,.0f} to {max(data):,.0f} "
+        f"{unit} seen"
     )
     for budget in found.budgets:
         yield _of_budget(budget)
     for flops, count in found.unfit.items():
-        yield f"{flops:.3g} operations: no parabola: {count} sizes can spend them on these data, {LEAST_SIZES} are needed"
+        yield f"{flops:.3g} operations: no parabola: {count} sizes can spend them here, {LEAST_SIZES} are needed"
     if found.budgets:
         yield _growth(found)
     if found.surface is None:
@@ -41,6 +43,12 @@ def answer(found: Findings, surface: Surface, unit: str) -> Iterator[str]:
     if len({each.parameters for each in on_all}) > 1:
         best = min(on_all, key=lambda each: each.loss)
         yield f"measured: of the sizes that learned from all {found.whole:,.0f} {unit}, {best.parameters:,} did best"
+    if surface.error > _POOR:
+        yield (
+            f"how large a model is worth it, and what limits: not told, as the surface misses the cells by "
+            f"{surface.error:.1%} on average; more epochs, another lr or more seeds may bring them closer to a law"
+        )
+        return
     yield f"how large a model is worth it: {_worth(found, surface, sizes[0], sizes[-1], unit)}"
     of_size, of_data = surface.gains(sizes[-1], found.whole)
     agree = [each.gains(sizes[-1], found.whole) for each in found.draws]
@@ -69,8 +77,15 @@ def _worth(found: Findings, surface: Surface, smallest: int, largest: int, unit:
         return f"more than the largest tried, {largest:,} parameters; try larger sizes before a number is believed"
     if worth < smallest:
         return f"less than the smallest tried, {smallest:,} parameters; try smaller sizes before a number is believed"
-    bounds = _bounds(interval_of(found.draws, lambda each: each.worth(found.whole)), ",.0f")
-    return f"about {worth:,.0f} parameters {bounds} for {found.whole:,.0f} {unit}; beyond, more data gain more than more size"
+    bounds = interval_of(found.draws, lambda each: each.worth(found.whole))
+    if bounds is not None and (bounds[0] < smallest or bounds[1] > largest):
+        ends = "below the smallest tried" if bounds[0] < smallest else f"{bounds[0]:,.0f}"
+        ends += " to " + ("above the largest tried" if bounds[1] > largest else f"{bounds[1]:,.0f}")
+        return f"these cells do not tell: {worth:,.0f} parameters is the best guess, the interval is {ends}"
+    return (
+        f"about {worth:,.0f} parameters {_bounds(bounds, ',.0f')} for {found.whole:,.0f} {unit}; beyond, twice the "
+        "data gain more than twice the size"
+    )
 
 
 def _of_budget(budget: Budget) -> str:
@@ -91,8 +106,8 @@ def _growth(found: Findings) -> str:
         )
     (size, size_draws), (data, data_draws) = both
     return (
-        f"the best size grows with operations C as C^{size:.2f} {_bounds(interval(size_draws), '.2f')}, the best amount "
-        f"of data as C^{data:.2f} {_bounds(interval(data_draws), '.2f')} (parabolas)"
+        f"the best size grows with operations C as C^{size:.2f} {_bounds(interval(size_draws), '.2f')}, the best "
+        f"amount of data as C^{data:.2f} {_bounds(interval(data_draws), '.2f')} (parabolas)"
     )
 
 
@@ -106,8 +121,8 @@ def _of_surface(found: Findings) -> str:
     a, b = fitted.exponents()
     return (
         f"loss = {fitted.irreducible:.4f} {bounds['irreducible']} + {fitted.of_size:.3g} / N^{fitted.alpha:.2f} "
-        f"{bounds['alpha']} + {fitted.of_data:.3g} / D^{fitted.beta:.2f} {bounds['beta']}, off by {fitted.error:.2%} on "
-        f"average; by it the best size grows as C^{a:.2f}, data as C^{b:.2f}"
+        f"{bounds['alpha']} + {fitted.of_data:.3g} / D^{fitted.beta:.2f} {bounds['beta']}, off by {fitted.error:.2%} "
+        f"on average; by it the best size grows as C^{a:.2f}, data as C^{b:.2f}"
     )
 
 

@@ -57,7 +57,7 @@ def fit_surface(sizes: Array, data: Array, loss: Array, starts: Sequence[tuple[f
     """Fit a surface to cells by least squares of relative residuals.
 
     For given exponents the other three numbers are a non-negative linear least-squares problem, so that only two are
-    looked for: from the best corners of a grid, or from `starts`.
+    looked for: from the best corners of a grid, or, less finely, from `starts`.
 
     Shape:
         sizes, data and loss (n,).
@@ -88,7 +88,9 @@ def fit_surface(sizes: Array, data: Array, loss: Array, starts: Sequence[tuple[f
         begin = [np.array(each) for each in grid[:3]]
     else:
         begin = [np.log(each) for each in starts]
-    options = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 600}
+    fine = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 400}
+    coarse = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 100}  # for draws: far finer than they differ
+    options = fine if starts is None else coarse
     ends = [minimize(distance, each, method="Nelder-Mead", options=options) for each in begin]
     best = min(ends, key=lambda each: float(each.fun))
     alpha, beta = np.exp(np.clip(best.x, np.log(_LOWEST), np.log(_HIGHEST))).tolist()
@@ -111,7 +113,7 @@ def surface_draws(sizes: Array, data: Array, loss: Array, fitted: Surface, draws
     rest = np.log(loss / expected) * (len(loss) / (len(loss) - 5)) ** 0.5
     rng = np.random.default_rng([_STREAM, seed])
     signs = rng.choice([-1.0, 1.0], (draws, len(loss)))
-    starts = [(fitted.alpha, fitted.beta), (0.2, 0.2), (1.0, 1.0)]
+    starts = [(fitted.alpha, fitted.beta), (0.5, 0.5)]  # a second one, lest all draws stay in the valley of the first
     return [fit_surface(sizes, data, expected * np.exp(rest * sign), starts) for sign in signs]
 
 
