@@ -85,7 +85,7 @@ def main() -> None:
     settings = {
         "name": "markov",
         "runs": arguments.folder / "runs",
-        "data": {"folder": data, "labels": "outcome"},
+        "data": {"folder": data, "labels": "outcome", "preprocess": {"codes": {"max_tokens": LENGTH}}},
         "model": {"encoders": {"codes": "timeline"}, "fusion": "sum", "dim": 16},
         "tracking": {"enabled": False},
         "scaling": SCALING,

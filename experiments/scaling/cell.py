@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def begin_cell(bench: Bench, cell: Cell) -> Run:
     architecture = settings.architecture(cell.size)
     if settings.objective == "task":
         return _supervised(bench, cell, TrainingConfig(metric="log_loss", **shared), learned, judging)
-    encoders = {name: spec.to_dict() for name, spec in architecture.encoders.items()}
+    encoders: dict[str, Any] = {name: spec.to_dict() for name, spec in architecture.encoders.items()}
     pretraining = PretrainConfig(encoders=encoders, dim=architecture.dim, objectives=("next_event",), **shared)
     config = bench.config.model_copy(update={"seed": cell.seed})
     run, _ = begin(config, pretraining, bench.store, bench.plans, architecture)
@@ -142,7 +143,7 @@ def cost(bench: Bench, size: int) -> Cost:
     rows = np.random.default_rng(0).permutation(run.learned)[:_SAMPLE]
     total = 0.0
     for batch in iterate_batches(run.feeds, run.targets, rows, bench.settings.batch_size, shuffle=0):
-        total += count_flops(lambda inputs, batch=batch: run.strategies(run.model, inputs, batch.target), batch.inputs)
+        total += count_flops(partial(run.strategies, run.model, target=batch.target), batch.inputs)
     trained = run.model.parameters() if bench.settings.objective == "task" else run.model.encoders.parameters()
     per = total / max(1, bench.data(rows))
     return Cost(sum(each.numel() for each in trained if each.requires_grad), training_flops(per, 1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from experiments.scaling.cell import Done
 from experiments.statistics.isoflop import LEAST_SIZES, Valley, power, valley
@@ -13,6 +15,7 @@ from experiments.statistics.scaling import Surface, fit_surface, surface_draws
 
 DRAWS = 200
 Interval = tuple[float, float] | None
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Findings:
     budgets: list[Budget]
     unfit: dict[float, int]
 
-    def exponents(self) -> tuple[tuple[float, np.ndarray], tuple[float, np.ndarray]] | None:  # type: ignore[type-arg]
+    def exponents(self) -> tuple[tuple[float, Array], tuple[float, Array]] | None:
         """Return a and b of size ~ C^a and data ~ C^b of the parabolas with their draws; None with fewer than two."""
         flops = np.array([each.flops for each in self.budgets])
         sizes, data = (power(flops, [getattr(each, name) for each in self.budgets]) for name in ("sizes", "data"))
@@ -71,6 +74,12 @@ def averaged(done: Sequence[Done]) -> list[Point]:
     return points
 
 
+def columns(points: Sequence[Point]) -> tuple[Array, Array, Array]:
+    """Return parameters, data and losses. Shape: (n,) each."""
+    sizes, data, loss = np.array([(each.parameters, each.data, each.loss) for each in points], np.float64).T
+    return sizes, data, loss
+
+
 def conclude(done: Sequence[Done], whole: float, seed: int) -> Findings:
     """Fit what can be fitted.
 
@@ -79,18 +88,16 @@ def conclude(done: Sequence[Done], whole: float, seed: int) -> Findings:
     """
     points = averaged(done)
     surface, draws, reason = None, [], ""
-    columns = [np.array([getattr(each, name) for each in points], float) for name in ("parameters", "data", "loss")]
+    sizes, data, loss = columns(points)
     try:
-        surface = fit_surface(*columns)
-        draws = surface_draws(*columns, surface, DRAWS, seed)
+        surface = fit_surface(sizes, data, loss)
+        draws = surface_draws(sizes, data, loss, surface, DRAWS, seed)
     except ValueError as error:
         reason = str(error)
     budgets, unfit = [], {}
     for flops in sorted({each.budget for each in points if each.budget is not None}):
         mine = [each for each in points if each.budget == flops]
-        sizes, data, loss = (
-            np.array([getattr(each, n) for each in mine], float) for n in ("parameters", "data", "loss")
-        )
+        sizes, data, loss = columns(mine)
         if min(len(np.unique(sizes)), len(np.unique(data))) < LEAST_SIZES:
             unfit[flops] = len(mine)
             continue

@@ -72,13 +72,13 @@ def power(budgets: Array, places: Sequence[Valley]) -> tuple[float, Array] | Non
     Shape:
         budgets (n,), places (n,) -> float and (R,), empty where a budget has no draws.
     """
-    used = [i for i, each in enumerate(places) if each.place is not None]
+    used = [(budget, each.place, each.draws) for budget, each in zip(budgets, places, strict=True) if each.place]
     if len(used) < 2:
         return None
-    x = np.log(np.asarray(budgets, np.float64)[used])
+    x = np.log([budget for budget, _, _ in used])
     x -= x.mean()
-    value = x @ np.log([places[i].place for i in used]) / (x @ x)
-    draws = [places[i].draws for i in used]
+    value = x @ np.log([place for _, place, _ in used]) / (x @ x)
+    draws = [each for _, _, each in used]
     if not all(len(each) for each in draws):
         return float(value), np.empty(0)
     return float(value), x @ np.log(np.stack(draws)) / (x @ x)
