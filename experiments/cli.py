@@ -16,11 +16,15 @@ from typing import NoReturn, TypeAlias
 from experiments.data_parser import add_data
 from experiments.options import count, names, no_audit, overrides, runs, workers
 from experiments.pretraining.verb import add_pretrain
+from experiments.scaling.verb import add_scaling
 from experiments.task_parser import add_tasks
 
 _VERBS = tuple(
     f"experiments.{name}"
-    for name in ("commands", "data_commands", "graph_command", "source_commands", "task_commands", "pretraining.verb")
+    for name in (
+        *("commands", "data_commands", "graph_command", "source_commands", "task_commands"),
+        *("pretraining.verb", "scaling.verb"),
+    )
 )  # the modules whose functions the verbs are
 
 
@@ -84,6 +88,7 @@ def _parser() -> _Parser:
     add_data(verbs)
     add_tasks(verbs)
     add_pretrain(verbs, runs, overrides)
+    add_scaling(verbs, runs, overrides)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)

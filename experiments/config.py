@@ -13,6 +13,7 @@ from experiments.compare_config import CompareConfig
 from experiments.data_config import DataConfig
 from experiments.pretrain_config import PretrainConfig
 from experiments.remote import Place, place
+from experiments.scaling_config import ScalingConfig
 from experiments.search_config import FinalistsConfig, SearchConfig
 from experiments.strict import Strict, checked, parse_yaml, read_text
 from fusion.component import Architecture, UsageError, unknown
@@ -99,6 +100,7 @@ class _Common(Strict):
     tracking: TrackingConfig = TrackingConfig()
     card: CardConfig = CardConfig()
     pretrain: PretrainConfig | None = None
+    scaling: ScalingConfig | None = None
 
 
 class ExperimentConfig(_Common):

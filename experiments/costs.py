@@ -147,7 +147,7 @@ def hidden(feeds: Mapping[str, Any], modality: str) -> dict[str, Any]:
     return {**feeds, modality: replace(feed, row_index=torch.full_like(feed.row_index, -1))}
 
 
-def count_flops(model: FusionModel, inputs: Mapping[str, Any]) -> float:
+def count_flops(model: Callable[[Any], Any], inputs: Mapping[str, Any]) -> float:
     """Count the floating-point operations of a forward pass: matrix products, convolutions, attention; no look-ups."""
     # its bookkeeping of modules fails where no gradient is kept
     with _countable_kernels(), FlopCounterMode(display=False) as counter:

@@ -75,7 +75,7 @@ def pretrain(
     store.prepare(list(plans.values()))
     key = run_key(config, store, plans)
     checkpoint = config.runs / config.name / "pretraining" / f"{key}.safetensors"
-    run, objectives = _begin(config, settings, store, plans, architecture)
+    run, objectives = begin(config, settings, store, plans, architecture)
     run.resume(checkpoint)
     run.loop(on_epoch, should_stop, checkpoint)
     state, folder = run.state, config.runs / config.name / settings.folder
@@ -147,9 +147,10 @@ def finished(config: Config, store: Store) -> Path | None:
     return folder if keys == {run_key(config, store, plans)} else None
 
 
-def _begin(
+def begin(
     config: Config, settings: PretrainConfig, store: Store, plans: Mapping[str, Preparation], architecture: Architecture
 ) -> tuple[Run, Objectives]:
+    """Return a run in which nothing was learned yet, and what it is asked."""
     device = pick_device()
     seed_everything(config.seed, settings.deterministic)
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}

@@ -1,0 +1,1 @@
+"""Scaling studies: how the loss falls with parameters, data and operations."""

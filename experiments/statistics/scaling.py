@@ -1,0 +1,144 @@
+"""A scaling law: how a loss falls with parameters and data, fitted by variable projection, with bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize, nnls
+
+Array = NDArray[Any]
+LEAST_CELLS, LEAST_LEVELS = 6, 3  # five numbers are fitted, three of them along each axis
+_STARTS = np.geomspace(0.05, 2.0, 8)
+_LOWEST, _HIGHEST = 0.01, 4.0  # exponents looked at
+_STREAM = 70_301  # keeps draws apart from others made with the same seed
+
+
+@dataclass(frozen=True)
+class Surface:
+    """L(N, D) = irreducible + A / N^alpha + B / D^beta; `error` is the root mean square of the relative residuals."""
+
+    irreducible: float
+    of_size: float
+    of_data: float
+    alpha: float
+    beta: float
+    error: float = 0.0
+
+    def loss(self, sizes: Array, data: Array) -> Array:
+        """Return the loss of sizes N and amounts of data D. Shape: (n,) and (n,) -> (n,)."""
+        return self.irreducible + self.of_size * sizes**-self.alpha + self.of_data * data**-self.beta
+
+    def worth(self, data: float) -> float:
+        """Return the size at which doubling it gains as much as doubling the data; NaN if one of them gains nothing.
+
+        It is the size N that is best for the operations that N and these data take, as these go with N times D.
+        """
+        falls = self.beta * self.of_data * data**-self.beta
+        if falls <= 0 or self.of_size <= 0:
+            return float("nan")
+        return float(np.exp(np.clip(np.log(self.alpha * self.of_size / falls) / self.alpha, -300, 300)))
+
+    def exponents(self) -> tuple[float, float]:
+        """Return a and b of the best size ~ C^a and the best amount of data ~ C^b for C operations."""
+        return self.beta / (self.alpha + self.beta), self.alpha / (self.alpha + self.beta)
+
+    def gains(self, size: float, data: float) -> tuple[float, float]:
+        """Return by how much the loss falls if the size is doubled, and if the data are."""
+        of_size = self.of_size * size**-self.alpha * (1 - 2**-self.alpha)
+        return of_size, self.of_data * data**-self.beta * (1 - 2**-self.beta)
+
+
+def fit_surface(sizes: Array, data: Array, loss: Array, starts: Sequence[tuple[float, float]] | None = None) -> Surface:
+    """Fit a surface to cells by least squares of relative residuals.
+
+    For given exponents the other three numbers are a non-negative linear least-squares problem, so that only two are
+    looked for: from the best corners of a grid, or, less finely, from `starts`.
+
+    Shape:
+        sizes, data and loss (n,).
+
+    Raises:
+        ValueError: too few cells, sizes or amounts of data, or what is no positive finite number.
+
+    Reference:
+        Golub, Pereyra, The Differentiation of Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables
+        Separate, 1973; Hoffmann et al., Training Compute-Optimal Large Language Models, 2022 (the surface; they fit all
+        five at once by a Huber loss).
+    """
+    _check(sizes, data, loss)
+    middle = np.exp(np.log(sizes).mean()), np.exp(np.log(data).mean())  # columns of like length
+    x, y = np.log(sizes / middle[0]), np.log(data / middle[1])
+
+    def solve(exponents: Array) -> tuple[Array, float]:
+        alpha, beta = np.exp(np.clip(exponents, np.log(_LOWEST), np.log(_HIGHEST)))
+        columns = np.stack([np.ones_like(x), np.exp(-alpha * x), np.exp(-beta * y)], axis=1)
+        found, distance = nnls(columns / loss[:, None], np.ones_like(loss))
+        return found, float(distance)
+
+    def distance(exponents: Array) -> float:
+        return solve(exponents)[1]
+
+    if starts is None:
+        grid = sorted(product(np.log(_STARTS), repeat=2), key=lambda each: distance(np.array(each)))
+        begin = [np.array(each) for each in grid[:3]]
+    else:
+        begin = [np.log(each) for each in starts]
+    fine = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 400}
+    coarse = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 100}  # for draws: far finer than they differ
+    options = fine if starts is None else coarse
+    ends = [minimize(distance, each, method="Nelder-Mead", options=options) for each in begin]
+    best = min(ends, key=lambda each: float(each.fun))
+    alpha, beta = np.exp(np.clip(best.x, np.log(_LOWEST), np.log(_HIGHEST))).tolist()
+    (floor, of_size, of_data), rest = solve(best.x)
+    scales = of_size * middle[0] ** alpha, of_data * middle[1] ** beta
+    return Surface(float(floor), float(scales[0]), float(scales[1]), alpha, beta, rest / len(loss) ** 0.5)
+
+
+def surface_draws(sizes: Array, data: Array, loss: Array, fitted: Surface, draws: int, seed: int) -> list[Surface]:
+    """Fit again where the relative residual of each cell keeps its size and draws its sign; nothing if none is left.
+
+    Residuals are widened by the five numbers that were fitted. A cell is never left out, which small grids cannot bear.
+
+    Reference:
+        Wu, Jackknife, Bootstrap and Other Resampling Methods in Regression Analysis, 1986.
+    """
+    if len(loss) < LEAST_CELLS:
+        return []
+    expected = fitted.loss(sizes, data)
+    rest = np.log(loss / expected) * (len(loss) / (len(loss) - 5)) ** 0.5
+    rng = np.random.default_rng([_STREAM, seed])
+    signs = rng.choice([-1.0, 1.0], (draws, len(loss)))
+    starts = [(fitted.alpha, fitted.beta), (0.5, 0.5)]  # a second one, lest all draws stay in the valley of the first
+    return [fit_surface(sizes, data, expected * np.exp(rest * sign), starts) for sign in signs]
+
+
+def interval(values: Array) -> tuple[float, float] | None:
+    """Return the middle 95% of draws; None where more than one in twenty is not defined."""
+    values = np.asarray(values, np.float64)
+    defined = values[np.isfinite(values)]
+    if not len(values) or len(defined) < 0.95 * len(values):
+        return None
+    low, high = np.quantile(defined, [0.025, 0.975]).tolist()
+    return low, high
+
+
+def interval_of(draws: Sequence[Surface], figure: Callable[[Surface], float]) -> tuple[float, float] | None:
+    """Return the 95% interval of a figure of refitted surfaces."""
+    return interval(np.array([figure(each) for each in draws]))
+
+
+def _check(sizes: Array, data: Array, loss: Array) -> None:
+    for name, values in (("size", sizes), ("amount of data", data), ("loss", loss)):
+        if not (np.isfinite(values) & (values > 0)).all():
+            raise ValueError(f"every {name} must be finite and above 0")
+    levels = len(np.unique(sizes)), len(np.unique(data))
+    if len(loss) < LEAST_CELLS or min(levels) < LEAST_LEVELS:
+        raise ValueError(
+            f"a surface needs {LEAST_CELLS} cells with {LEAST_LEVELS} sizes and {LEAST_LEVELS} amounts of data; got "
+            f"{len(loss)} with {levels[0]} and {levels[1]}"
+        )
