@@ -14,12 +14,12 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from encoders.records import CodeEvents, Record
+from encoders.records import CodeEvents, Record, UnreadableImage
 from experiments.bundle import Predictor, load_bundle, save_bundle
 from experiments.config import ModelConfig, TrainingConfig
 from experiments.device import pick_device
 from experiments.feeding import check_architecture, preparations
-from experiments.fitting import Fitting, Targets, fit_records
+from experiments.fitting import Fitting, Targets, fit_records, in_row
 from experiments.sources.frames import columns_by_modality, frame_records
 from experiments.sources.frames.columns import Columns
 from experiments.strict import checked
@@ -32,21 +32,7 @@ _DEFAULT = {"codes": "bag", "notes": "bag", "images": "conv"}
 
 
 class _Fusion(BaseEstimator):  # type: ignore[misc]
-    """What classifier and regressor share: how they are set, what they read, how they are kept.
-
-    Args:
-        encoders: an encoder a modality, its name or a mapping with `name` and hyperparameters; without, `bag` for
-            codes and measurements, `bag` for notes and `conv` for images, as far as there are columns.
-        fusion: a fusion, likewise.
-        dim: the width of the network.
-        columns: the columns of codes, notes, images and measurements; without, `codes`, `notes` and `images` are what
-            their name says, and every other column is a measurement.
-        edges: facts (head, relation, tail) of the knowledge graph; what is above ICD codes is known without.
-        epochs, batch_size, lr, patience: of the training loop; `training` has its further settings.
-        tuning: the share of the rows that choose the epoch instead of being learned from.
-        preprocess: options of the preparation of a modality, as `{"codes": {"max_events": 512}}`.
-        random_state: a seed, or what scikit-learn takes for one.
-    """
+    """What classifier and regressor share: how they are set, what they read, how they are kept."""
 
     def __init__(
         self,
@@ -65,6 +51,21 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
         preprocess: Mapping[str, Mapping[str, Any]] | None = None,
         random_state: Any = 0,
     ) -> None:
+        """Keep the settings as they are; `fit` looks at them.
+
+        Args:
+            encoders: an encoder a modality, its name or a mapping with `name` and hyperparameters; without, `bag` for
+                codes and measurements, `bag` for notes and `conv` for images, as far as there are columns.
+            fusion: a fusion, likewise.
+            dim: the width of the network.
+            columns: the columns of codes, notes, images and measurements; without, `codes`, `notes` and `images` are
+                what their name says, and every other column is a measurement.
+            edges: facts (head, relation, tail) of the knowledge graph; what is above ICD codes is known without.
+            epochs, batch_size, lr, patience: of the training loop; `training` has its further settings.
+            tuning: the share of the rows that choose the epoch instead of being learned from.
+            preprocess: options of the preparation of a modality, as `{"codes": {"max_events": 512}}`.
+            random_state: a seed, or what scikit-learn takes for one.
+        """
         self.encoders, self.fusion, self.dim = encoders, fusion, dim
         self.columns, self.edges = columns, edges
         self.epochs, self.batch_size, self.lr, self.patience = epochs, batch_size, lr, patience
@@ -143,20 +144,25 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
         if fitted["names"] is not None:
             self.feature_names_in_ = np.array(fitted["names"], object)
 
-    def _learn(self, X: Any, y: Targets, task: Task, metric: str) -> None:  # noqa: N803
+    def _learn(self, X: Any, y: Targets, groups: Any, task: Task, metric: str) -> None:  # noqa: N803
         records = self._records(X, reset=True)
-        check_consistent_length(records, y)
+        check_consistent_length(records, y, groups)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         if isinstance(self.random_state, int | np.integer):
             seed = int(self.random_state)
         architecture = self._architecture()
-        settings = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "patience": self.patience}
+        settings: dict[str, Any] = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "patience": self.patience,
+        }
         steps = -(-len(records) // max(1, int(self.batch_size))) * int(self.epochs)
         settings |= {"metric": metric, "warmup_steps": min(100, steps // 10), **(self.training or {})}
         training = checked(TrainingConfig, _plain(settings), "training")
         edges = [tuple(each) for each in self.edges or ()]
         fitting = Fitting(architecture, training, seed, float(self.tuning), self.preprocess, edges)  # type: ignore[arg-type]
-        self.predictor_, self.history_ = fit_records(records, y, task, fitting)
+        self.predictor_, self.history_ = fit_records(records, y, task, fitting, groups)
 
     def _architecture(self) -> Any:
         """Return the architecture the settings describe, for the modalities there are."""
@@ -197,13 +203,14 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
     def _predicted(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
         """Return the outputs of the network. Shape: N rows -> (N, K)."""
         records = self._records(X, reset=False)
-        return self.predictor_.predict_records(records).astype(np.float64)
+        try:
+            return np.asarray(self.predictor_.predict_records(records), np.float64)
+        except UnreadableImage as error:
+            raise in_row(error, records) from None
 
 
 class FusionClassifier(ClassifierMixin, _Fusion):  # type: ignore[misc]
-    __doc__ = f"""Predict which of two or more classes a patient is in, from whatever modalities the patient has.
-
-    {(_Fusion.__doc__ or "").partition("kept.")[2].strip()}
+    """Predict which of two or more classes a patient is in, from whatever modalities the patient has.
 
     Examples:
         >>> import numpy as np
@@ -212,8 +219,11 @@ class FusionClassifier(ClassifierMixin, _Fusion):  # type: ignore[misc]
         ['well', 'ill']
     """
 
-    def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: N803
         """Learn from rows and their classes; the epoch with the least log loss on the tuning rows is kept.
+
+        Args:
+            groups: whose each row is; rows of one patient are all learned from or all kept for tuning.
 
         Raises:
             UsageError: a setting, a column or a cell that cannot be, or y with one class only.
@@ -225,7 +235,7 @@ class FusionClassifier(ClassifierMixin, _Fusion):  # type: ignore[misc]
             raise UsageError("y has one class only: a classifier needs rows of at least 2 classes")
         names, binary = tuple(str(each) for each in self.classes_), len(self.classes_) == 2
         task = Task("binary", (names[1],)) if binary else Task("multiclass", names)
-        self._learn(X, number.astype(np.float32 if binary else np.int64), task, "log_loss")
+        self._learn(X, number.astype(np.float32) if binary else number.astype(np.int64), groups, task, "log_loss")
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
@@ -247,18 +257,18 @@ class FusionClassifier(ClassifierMixin, _Fusion):  # type: ignore[misc]
 
 
 class FusionRegressor(RegressorMixin, _Fusion):  # type: ignore[misc]
-    __doc__ = f"""Predict a number from whatever modalities a patient has.
+    """Predict a number from whatever modalities a patient has."""
 
-    {(_Fusion.__doc__ or "").partition("kept.")[2].strip()}
-    """
-
-    def fit(self, X: Any, y: ArrayLike) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: N803
         """Learn from rows and their numbers; the epoch with the least squared error on the tuning rows is kept.
+
+        Args:
+            groups: whose each row is; rows of one patient are all learned from or all kept for tuning.
 
         Raises:
             UsageError: a setting, a column or a cell that cannot be.
         """
-        self._learn(X, _target(self, y).astype(np.float32), Task("regression"), "rmse")
+        self._learn(X, _target(self, y).astype(np.float32), groups, Task("regression"), "rmse")
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803

@@ -7,14 +7,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from encoders.records import Record
+from encoders.records import Record, UnreadableImage
 from experiments.bundle import Predictor
 from experiments.config import TrainingConfig
 from experiments.data.cohort import Cohort
@@ -46,19 +47,19 @@ class Fitting:
 
 
 def fit_records(
-    records: Sequence[Record], targets: Targets, task: Task, fitting: Fitting
+    records: Sequence[Record], targets: Targets, task: Task, fitting: Fitting, groups: ArrayLike | None = None
 ) -> tuple[Predictor, list[dict[str, float]]]:
     """Train on records, some of which choose the epoch, and return the model and the scores of its epochs.
 
     Nothing of the records stays on disk, and the caller's random numbers go on as if nothing had been.
 
     Shape:
-        N records, targets (N,).
+        N records, targets (N,); groups (N,): whose each record is, if several are one patient's.
 
     Raises:
         UsageError: there are too few records to keep some for tuning, or a component or setting that cannot be.
     """
-    split = tuning_split(targets, fitting.tuning, fitting.seed, by_class=task.kind != "regression")
+    split = tuning_split(targets, fitting.tuning, fitting.seed, by_class=task.kind != "regression", groups=groups)
     subjects = np.arange(len(records), dtype=np.int64)
     times = np.full(len(records), np.datetime64(PREDICTED, "us"))
     if task.kind == "regression":
@@ -70,7 +71,11 @@ def fit_records(
         folder.mkdir()
         write_records(folder, records, fitting.edges, "a DataFrame")
         store = Store(open_dataset(folder), cohort, DataConfig(folder=folder), Path(place) / "cache")
-        fit = train(fitting.architecture, store, fitting.training, fitting.seed, preprocess=fitting.preprocess)
+        try:
+            fit = train(fitting.architecture, store, fitting.training, fitting.seed, preprocess=fitting.preprocess)
+        except UnreadableImage as error:  # its path is that of the copy, which has its number
+            paths = list(dict.fromkeys(image.path for record in records for image in record.images))
+            raise in_row(UnreadableImage(paths[int(error.path.stem) - 1], error.why), records) from None
         fitted = {modality: store.preprocessor(plan) for modality, plan in fit.preparations.items()}
     contract = {
         "dataset": "a DataFrame",
@@ -79,18 +84,22 @@ def fit_records(
         "data_fingerprint": store.data_fingerprint,
         "split_fingerprint": cohort.split_fingerprint,
         "cohort": {name: len(cohort.rows(name)) for name in ("train", "tuning")},
-        "git_commit": git_commit(),
         "seed": fitting.seed,
         "training": fitting.training.model_dump(),
-        "versions": package_versions(),
+        **_origin(),
     }
     return Predictor(fit.model, fitting.architecture, task, fitted, contract, {}, pick_device()), fit.history
 
 
-def tuning_split(targets: Targets, share: float, seed: int, *, by_class: bool) -> NDArray[np.str_]:
+def tuning_split(
+    targets: Targets, share: float, seed: int, *, by_class: bool, groups: ArrayLike | None = None
+) -> NDArray[np.str_]:
     """Keep a share of the rows for tuning, of every class its share; a class of one row is learned from.
 
-    Shape: (N,) -> (N,) of `train` and `tuning`.
+    Groups stay together; the class of one is that of its first row.
+
+    Shape:
+        targets and groups (N,) -> (N,) of `train` and `tuning`.
 
     Examples:
         >>> tuning_split(np.array([0, 0, 0, 0, 1]), 0.25, seed=0, by_class=True).tolist().count("tuning")
@@ -101,6 +110,9 @@ def tuning_split(targets: Targets, share: float, seed: int, *, by_class: bool) -
     """
     if not 0 < share < 1:
         raise UsageError(f"tuning ({share}) must be between 0 and 1")
+    if groups is not None:
+        _, first, whose = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+        return tuning_split(targets[first], share, seed, by_class=by_class)[whose]
     split, dice = np.full(len(targets), "tuning"), np.random.default_rng(seed)
     kinds = targets if by_class else np.zeros(len(targets))
     for kind in np.unique(kinds):
@@ -109,8 +121,20 @@ def tuning_split(targets: Targets, share: float, seed: int, *, by_class: bool) -
         split[rows[kept:]] = "train"
     if not (split == "tuning").any():
         what = " of one class" if by_class else ""
-        raise UsageError(f"needs at least 2 rows{what}, to keep one for tuning; got n_samples = {len(targets)}")
+        raise UsageError(f"needs at least 2 patients{what}, to keep one for tuning; got n_samples = {len(targets)}")
     return split
+
+
+def in_row(error: UnreadableImage, records: Sequence[Record]) -> UnreadableImage:
+    """Return the error of an image with the row of the record that has it."""
+    row = next(i for i, each in enumerate(records) if any(image.path == error.path for image in each.images))
+    return UnreadableImage(error.path, error.why, f"row {row}")
+
+
+@cache
+def _origin() -> dict[str, Any]:
+    """Say which code trains; that does not change while it runs."""
+    return {"git_commit": git_commit(), "versions": package_versions()}
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def write_frame(
     out: Path,
     *,
     columns: Columns | None = None,
+    groups: ArrayLike | None = None,
     edges: Edges | None = None,
     label: str = "outcome",
     name: str = "a DataFrame",
@@ -53,8 +54,8 @@ def write_frame(
 ) -> Path:
     """Write a DataFrame with a patient a row as a data folder, for searches and comparisons; splits are by `seed`.
 
-    Truth and falsehood, also as 0 and 1, are a binary label, other whole numbers and texts are classes, numbers are a
-    regression's.
+    Rows of one group, which says whose a row is, share a split. Truth and falsehood, also as 0 and 1, are a binary
+    label, other whole numbers and texts are classes, numbers are a regression's.
 
     Raises:
         UsageError: a column or a cell is not as `frame_records` wants it, or `out` exists.
@@ -66,7 +67,8 @@ def write_frame(
         subjects = pl.DataFrame({"subject_id": range(len(records))}, schema={"subject_id": pl.Int64})
         labels = subjects.with_columns(pl.lit(PREDICTED).alias("prediction_time"), truth.alias(value))
         write_labels(folder, label, labels, value)
-        write_splits(folder, split_by_group(subjects.with_columns(group="subject_id"), seed))
+        whose = np.arange(len(records)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+        write_splits(folder, split_by_group(subjects.with_columns(group=pl.Series(whose)), seed))
     return Path(out)
 
 
@@ -79,7 +81,9 @@ def write_records(folder: Path, records: Sequence[Record], edges: Edges, name: s
     places = Images(folder).copy(Path("/"), events["image_path"])
     events = events.with_columns(places.alias("image_path"))
     write_table(events.sort("subject_id", "time", maintain_order=True), folder / "data" / "00000.parquet")
-    parents = hierarchy(sorted({code for each in records for code in each.codes.codes}), lambda code, _: icd_parent(code))
+    parents = hierarchy(
+        sorted({code for each in records for code in each.codes.codes}), lambda code, _: icd_parent(code)
+    )
     write_codes(folder, parents, describe(parents, {}), parents)
     triples = [tuple(each) for each in edges]
     if any(len(each) != 3 or not all(isinstance(part, str) for part in each) for each in triples):

@@ -21,9 +21,9 @@ def frame_records(frame: Any, columns: Mapping[str, Sequence[str]]) -> list[Reco
     """Return the record of each row of a DataFrame (polars or pandas).
 
     Cells of `codes` hold one code or a list of codes, of (code, days before) or of (code, days before, value); `notes`
-    a text or a list of texts or (text, days before); `images` a path or a list of paths or (path, days before); mappings
-    with `code`, `text` or `path`, `days` and `value` do as well. `measurements` hold numbers: events called as their
-    column, at the time of prediction.
+    a text or a list of texts or (text, days before); `images` a path or a list of paths or (path, days before).
+    Mappings with `code`, `text` or `path`, `days` and `value` do as well. `measurements` hold numbers: events called as
+    their column, at the time of prediction.
 
     Raises:
         UsageError: a cell holds something else; the message has its row and column, never what stands there.
@@ -40,9 +40,7 @@ def frame_records(frame: Any, columns: Mapping[str, Sequence[str]]) -> list[Reco
     ]
 
 
-def _events(
-    codes: Mapping[str, Sequence[Any]], numbers: Mapping[str, NDArray[np.float64]], row: int
-) -> CodeEvents:
+def _events(codes: Mapping[str, Sequence[Any]], numbers: Mapping[str, NDArray[np.float64]], row: int) -> CodeEvents:
     found: list[_Event] = []
     for name, code, days, value in _things(codes, row, "code"):
         if code == BIRTH or code.startswith(NOTE):
@@ -109,7 +107,7 @@ def _numbers(name: str, cells: Sequence[Any]) -> NDArray[np.float64]:
             raise _wrong(row, name, f"a measurement must be a number; got {type(cell).__name__} ({hint}?)")
     found = np.array([math.nan if is_missing(cell) else float(cell) for cell in cells], np.float64)
     if np.isinf(found).any():
-        raise _wrong(int(np.isinf(found).argmax()), name, "a measurement must be finite; an empty cell is a missing one")
+        raise _wrong(int(np.isinf(found).argmax()), name, "a measurement must be finite, or the cell empty")
     return found
 
 
