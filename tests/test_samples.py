@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import polars as pl
 import pytest
@@ -22,28 +22,31 @@ def codes(frame: pl.DataFrame, row: int) -> list[tuple[str, float]]:
 
 
 def test_pyhealth_visits_are_a_day_apart_and_systems_are_told_apart() -> None:
-    X, y, patients = from_pyhealth(PYHEALTH, codes={"conditions": "ICD10CM//", "drugs": "ATC//"}, measurements=["age"])
-    assert codes(X, 0) == [("ICD10CM//I10", 1), ("ICD10CM//I50", 0), ("ICD10CM//E11", 0), ("ATC//C07", 0)]
-    assert codes(X, 1) == [("ATC//C09", 0)]
-    assert X["age"].to_list() == [None, 70.0]
+    frame, y, patients = from_pyhealth(
+        PYHEALTH, codes={"conditions": "ICD10CM//", "drugs": "ATC//"}, measurements=["age"]
+    )
+    assert codes(frame, 0) == [("ICD10CM//I10", 1), ("ICD10CM//I50", 0), ("ICD10CM//E11", 0), ("ATC//C07", 0)]
+    assert codes(frame, 1) == [("ATC//C09", 0)]
+    assert frame["age"].to_list() == [None, 70.0]
     assert (y.tolist(), patients.tolist()) == ([1, 0], ["a", "a"])
 
 
 def test_there_and_back_through_pyhealth() -> None:
-    X, y, patients = from_pyhealth(PYHEALTH, codes=["conditions", "drugs"], measurements=["age"])
-    samples = to_pyhealth(X, y, patients=patients)
+    frame, y, patients = from_pyhealth(PYHEALTH, codes=["conditions", "drugs"], measurements=["age"])
+    samples = to_pyhealth(frame, y, patients=patients)
     assert samples[0]["codes"] == [["conditions//I10"], ["conditions//I50", "conditions//E11", "drugs//C07"]]
     assert samples[1] == {
-        "patient_id": "a", "visit_id": "1", "codes": [["drugs//C09"]], "notes": [], "images": [], "age": 70.0, "label": 0,
+        "patient_id": "a", "visit_id": "1", "codes": [["drugs//C09"]], "notes": [], "images": [], "age": 70.0,
+        "label": 0,
     }  # fmt: skip
     again = from_pyhealth(samples, codes={"codes": ""}, notes=["notes"], measurements=["age"])
-    assert again.X.select("codes", "age").equals(X.select("codes", "age"))
+    assert again.X.select("codes", "age").equals(frame.select("codes", "age"))
 
 
 class Dataset(list[dict[str, Any]]):
     """What of Hugging Face's Dataset is used: rows that are gone through, and features."""
 
-    features = {"label": SimpleNamespace(names=["well", "ill"]), "codes": None}
+    features: ClassVar[dict[str, Any]] = {"label": SimpleNamespace(names=["well", "ill"]), "codes": None}
 
 
 def test_huggingface_there_and_back() -> None:
@@ -53,13 +56,13 @@ def test_huggingface_there_and_back() -> None:
         "value": [None, 2.5],
     }  # as `datasets` gives out a list of dicts
     rows = [{"codes": nested, "notes": "a cough", "age": 70, "label": 1}, {"codes": None, "notes": None, "label": 0}]
-    X, y, patients = from_huggingface(Dataset(rows))
-    assert codes(X, 0) == [("I50", 1.0), ("LAB", 0.0)]
-    assert X["codes"].to_list()[1] is X["notes"].to_list()[1] is X["age"].to_list()[1] is None
+    frame, y, patients = from_huggingface(Dataset(rows))
+    assert codes(frame, 0) == [("I50", 1.0), ("LAB", 0.0)]
+    assert frame["codes"].to_list()[1] is frame["notes"].to_list()[1] is frame["age"].to_list()[1] is None
     assert (y.tolist(), patients) == (["ill", "well"], None)
-    columns = to_huggingface(X, y)
+    columns = to_huggingface(frame, y)
     again = from_huggingface([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
-    assert again.X.equals(X)
+    assert again.X.equals(frame)
     assert again.y.tolist() == ["ill", "well"]
 
 
