@@ -147,9 +147,8 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
     def _learn(self, X: Any, y: Targets, groups: Any, task: Task, metric: str) -> None:  # noqa: N803
         records = self._records(X, reset=True)
         check_consistent_length(records, y, groups)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if isinstance(self.random_state, int | np.integer):
-            seed = int(self.random_state)
+        given = self.random_state
+        seed = int(given if isinstance(given, int | np.integer) else check_random_state(given).randint(2**31 - 1))
         architecture = self._architecture()
         settings: dict[str, Any] = {
             "epochs": self.epochs,

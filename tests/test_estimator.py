@@ -28,6 +28,7 @@ import experiments.sources.frames.samples
 from experiments.bundle import load_bundle
 from experiments.estimator import FusionClassifier, FusionRegressor
 from experiments.fitting import tuning_split
+from experiments.sources.frames import from_pyhealth
 from fusion import UsageError
 
 QUICK: dict[str, Any] = {"epochs": 6, "batch_size": 32, "dim": 16, "lr": 3e-2}
@@ -73,6 +74,21 @@ def test_it_finds_what_was_planted_in_three_modalities(fitted: FusionClassifier)
 def test_a_patient_with_nothing_gets_a_prediction(fitted: FusionClassifier) -> None:
     nothing = pd.DataFrame({"codes": [None], "notes": [None], "lactate": [None]})
     assert np.isfinite(fitted.predict_proba(nothing)).all()
+
+
+def test_a_patient_alone_is_predicted_as_among_others(fitted: FusionClassifier) -> None:
+    frame, _ = patients(9, seed=3)
+    alone = np.concatenate([fitted.predict_proba(frame[i : i + 1]) for i in range(9)])
+    assert np.allclose(alone, fitted.predict_proba(frame), atol=1e-5)
+
+
+def test_samples_of_pyhealth_are_fitted_as_they_come() -> None:
+    samples = [{"patient_id": i // 2, "drugs": ["C07" if i % 2 else "C09"], "label": i % 2} for i in range(40)]
+    frame, y, whose = from_pyhealth(samples, codes=["drugs"])
+    model = FusionClassifier(**QUICK).fit(frame, y, groups=whose)
+    assert model.feature_names_in_.tolist() == ["codes"]
+    with pytest.raises(ValueError, match="[Ff]eature names"):
+        model.predict(frame.rename({"codes": "drugs"}))
 
 
 @pytest.mark.parametrize("way", ["pickle", "bundle"])
