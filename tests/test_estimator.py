@@ -21,10 +21,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import experiments.estimator
+import experiments.estimator.classifier
 import experiments.fitting
 import experiments.sources.frames.columns
-import experiments.sources.frames.samples
+import experiments.sources.frames.huggingface
+import experiments.sources.frames.pyhealth
 from experiments.bundle import load_bundle
 from experiments.estimator import FusionClassifier, FusionRegressor
 from experiments.fitting import tuning_split
@@ -87,7 +88,7 @@ def test_samples_of_pyhealth_are_fitted_as_they_come() -> None:
     frame, y, whose = from_pyhealth(samples, codes=["drugs"])
     model = FusionClassifier(**QUICK).fit(frame, y, groups=whose)
     assert model.feature_names_in_.tolist() == ["codes"]
-    with pytest.raises(ValueError, match="[Ff]eature names"):
+    with pytest.raises(ValueError, match=r"[Ff]eature names"):
         model.predict(frame.rename({"codes": "drugs"}))
 
 
@@ -189,8 +190,8 @@ def test_it_must_be_fitted_first() -> None:
         FusionClassifier().predict_proba(patients(2)[0])
 
 
-MODULES = [experiments.estimator, experiments.fitting]
-MODULES += [experiments.sources.frames.columns, experiments.sources.frames.samples]
+FRAMES = experiments.sources.frames
+MODULES = [experiments.estimator.classifier, experiments.fitting, FRAMES.columns, FRAMES.pyhealth, FRAMES.huggingface]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)

@@ -1,10 +1,9 @@
-"""PyHealth's samples and Hugging Face's datasets as DataFrames with a patient a row, and back; neither is imported."""
+"""Rows that are mappings, whatever library made them: as a DataFrame with a patient a row, and from one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,117 +31,6 @@ class Samples(NamedTuple):
     patients: NDArray[Any] | None
 
 
-def from_pyhealth(
-    samples: Iterable[Mapping[str, Any]],
-    *,
-    label: str | None = "label",
-    codes: Mapping[str, str] | Sequence[str] = (),
-    notes: Sequence[str] = (),
-    images: Sequence[str] = (),
-    measurements: Sequence[str] = (),
-) -> Samples:
-    """Return PyHealth samples, as a task makes them before they are numbered, as a DataFrame.
-
-    Args:
-        codes: fields of codes, or what is put before the codes of each: `{"conditions": "ICD10CM//"}` makes them codes
-            that ontologies know; without, it is the field's name. Codes in visits, a list of lists, have no times in
-            PyHealth: they are put a day apart, the last visit at the prediction.
-
-    Examples:
-        >>> found = from_pyhealth(
-        ...     [{"patient_id": "p", "conditions": [["I10"], ["I50"]], "label": 1}], codes={"conditions": "ICD10CM//"}
-        ... )
-        >>> found.X["codes"][0].struct.field("code").to_list(), found.X["codes"][0].struct.field("days").to_list()
-        (['ICD10CM//I10', 'ICD10CM//I50'], [1.0, 0.0])
-
-    Raises:
-        UsageError: a field is in no sample, or holds something else; with its row and name.
-    """
-    rows = _rows(samples)
-    before = dict(codes) if isinstance(codes, Mapping) else {name: f"{name}//" for name in codes}
-    _check_fields(rows, [*before, *notes, *images, *measurements, *([label] if label else [])])
-    patients = [row.get("patient_id") for row in rows]
-    table = {name: [_visits(row.get(name), before[name], name, i) for i, row in enumerate(rows)] for name in before}
-    table |= {name: [row.get(name) for row in rows] for name in (*notes, *images, *measurements)}
-    chosen = {"codes": list(before), "notes": list(notes), "images": list(images), "measurements": list(measurements)}
-    whose = None if any(each is None for each in patients) else np.array([str(each) for each in patients])
-    return Samples(_framed(table, chosen, len(rows)), _labels(rows, label), whose)
-
-
-def to_pyhealth(
-    X: Any,  # noqa: N803
-    y: ArrayLike | None = None,
-    *,
-    columns: Columns | None = None,
-    label: str = "label",
-    patients: Sequence[Any] | None = None,
-) -> list[dict[str, Any]]:
-    """Return a DataFrame as PyHealth samples: dicts with `patient_id`, `visit_id` and a field a modality.
-
-    Codes of one time are a visit, oldest first; their values and the times of notes are left out, as PyHealth's
-    sequences have none. A missing modality is an empty list, a missing measurement None.
-    """
-    found = []
-    for i, (record, numbers) in enumerate(_taken(X, columns)):
-        events = zip(record.codes.codes, record.codes.days.tolist(), strict=True)
-        visits = [[code for code, _ in each] for _, each in groupby(events, key=lambda event: event[1])]
-        sample = {"patient_id": str(i if patients is None else patients[i]), "visit_id": str(i), "codes": visits}
-        sample |= {"notes": [note.text for note in record.notes], "images": [str(each.path) for each in record.images]}
-        found.append(sample | numbers)
-    return [sample | each for sample, each in zip(found, _given(y, label, len(found)), strict=True)]
-
-
-def from_huggingface(
-    dataset: Any,
-    *,
-    label: str | None = "label",
-    columns: Columns | None = None,
-    patient: str | None = None,
-) -> Samples:
-    """Return a Hugging Face dataset (one split), or any rows that are mappings, as a DataFrame.
-
-    Args:
-        columns: the columns of codes, notes, images and measurements, as the estimator takes them.
-        patient: the column that says whose a row is.
-
-    Examples:
-        >>> found = from_huggingface([{"codes": ["I50"], "notes": "a cough", "age": 70, "label": 1}])
-        >>> found.X.columns, found.y.tolist()
-        (['codes', 'notes', 'age'], [1])
-
-    Raises:
-        UsageError: it is several splits, a column is missing or holds something else; with row and column.
-    """
-    if isinstance(dataset, Mapping):
-        raise UsageError(f"expected the rows of one split, as dataset['train']; got several: {', '.join(dataset)}")
-    rows = _rows(dataset)
-    names = list(dict.fromkeys(name for row in rows for name in row if name not in (label, patient)))
-    _check_fields(rows, [each for each in (label, patient) if each is not None])
-    chosen = columns_by_modality(names, columns)
-    table = {name: [_together(row.get(name)) for row in rows] for each in chosen.values() for name in each}
-    y = _labels(rows, label)
-    kinds = getattr((getattr(dataset, "features", None) or {}).get(label), "names", None)
-    if kinds and y is not None:
-        y = np.array(kinds)[y.astype(int)]
-    return Samples(_framed(table, chosen, len(rows)), y, None if patient is None else _labels(rows, patient))
-
-
-def to_huggingface(
-    X: Any,  # noqa: N803
-    y: ArrayLike | None = None,
-    *,
-    columns: Columns | None = None,
-    label: str = "label",
-) -> dict[str, list[Any]]:
-    """Return a DataFrame as the columns that `datasets.Dataset.from_dict` takes; nothing is lost on the way back."""
-    columns = columns_by_modality(list(X.columns), columns)
-    taken = _taken(X, columns)
-    frame = _from_records([record for record, _ in taken], columns)
-    found = {name: frame[name].to_list() for name in frame.columns}
-    found |= {name: [numbers[name] for _, numbers in taken] for name in columns.get("measurements", [])}
-    return found if y is None else found | {label: [each[label] for each in _given(y, label, len(taken))]}
-
-
 class _Column(list[Any]):
     to_list = list.copy
 
@@ -156,7 +44,12 @@ class _Table(dict[str, _Column]):
         return self.rows
 
 
-def _rows(samples: Iterable[Any]) -> list[Mapping[str, Any]]:
+def rows_of(samples: Iterable[Any]) -> list[Mapping[str, Any]]:
+    """Return rows that are mappings.
+
+    Raises:
+        UsageError: there is none, or one is something else.
+    """
     rows = list(samples)
     wrong = next((i for i, row in enumerate(rows) if not isinstance(row, Mapping)), None)
     if wrong is not None or not rows:
@@ -165,33 +58,19 @@ def _rows(samples: Iterable[Any]) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _check_fields(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+def check_fields(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Check that some row has each field.
+
+    Raises:
+        UsageError: none has one; the message has the nearest.
+    """
     known = list(dict.fromkeys(name for row in rows for name in row))
     for name in names:
         if name not in known:
             raise unknown("field", name, known)
 
 
-def _visits(cell: Any, before: str, name: str, row: int) -> list[tuple[str, float]] | None:
-    """Return the codes of a field with the days before the last visit."""
-    if is_missing(cell):
-        return None
-    visits = [cell] if isinstance(cell, str) else list(cell)
-    if not any(isinstance(visit, list | tuple) for visit in visits):
-        visits = [visits]
-    if not all(isinstance(visit, list | tuple) and all(isinstance(code, str) for code in visit) for visit in visits):
-        raise UsageError(f"row {row}: field '{name}': expected codes, or visits that are lists of codes, as texts")
-    return [(before + code, float(len(visits) - 1 - i)) for i, visit in enumerate(visits) for code in visit if code]
-
-
-def _together(cell: Any) -> Any:
-    """Return mappings for a mapping of lists, as which `datasets` gives out a list of mappings."""
-    if isinstance(cell, Mapping) and cell and all(isinstance(each, list) for each in cell.values()):
-        return [dict(zip(cell, each, strict=True)) for each in zip(*cell.values(), strict=True)]
-    return cell
-
-
-def _framed(table: Mapping[str, list[Any]], columns: Mapping[str, Sequence[str]], rows: int) -> pl.DataFrame:
+def framed(table: Mapping[str, list[Any]], columns: Mapping[str, Sequence[str]], rows: int) -> pl.DataFrame:
     """Return a DataFrame with one column of codes, of notes and of images, as far as there are any."""
     wanted = {kind: names for kind, names in columns.items() if names}
     given = _Table({name: _Column(cells) for name, cells in table.items()})
@@ -202,11 +81,12 @@ def _framed(table: Mapping[str, list[Any]], columns: Mapping[str, Sequence[str]]
         name: [None if is_missing(cell) else float(cell) for cell in table[name]]
         for name in wanted.get("measurements", [])
     }
-    frame = _from_records(records, wanted)
+    frame = from_records(records, wanted)
     return frame.with_columns(pl.Series(name, cells, pl.Float64) for name, cells in numbers.items())
 
 
-def _from_records(records: Sequence[Record], columns: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+def from_records(records: Sequence[Record], columns: Mapping[str, Sequence[str]]) -> pl.DataFrame:
+    """Return codes, notes and images of records as a DataFrame, as far as there are such columns."""
     cells: dict[str, pl.Series] = {}
     if "codes" in columns:
         cells["codes"] = pl.Series([_events(each) for each in records], dtype=_EVENT)
@@ -228,7 +108,7 @@ def _events(record: Record) -> list[dict[str, Any]] | None:
     return [{"code": c, "days": d, "value": None if math.isnan(v) else v} for c, d, v in events] or None
 
 
-def _taken(frame: Any, columns: Columns | None) -> list[tuple[Record, dict[str, float | None]]]:
+def taken(frame: Any, columns: Columns | None) -> list[tuple[Record, dict[str, float | None]]]:
     """Return the record of each row without its measurements, and these."""
     chosen = columns_by_modality(list(frame.columns), columns)
     frame_records(frame, chosen)
@@ -240,7 +120,12 @@ def _taken(frame: Any, columns: Columns | None) -> list[tuple[Record, dict[str, 
     ]
 
 
-def _labels(rows: Sequence[Mapping[str, Any]], label: str | None) -> NDArray[Any] | None:
+def labels_of(rows: Sequence[Mapping[str, Any]], label: str | None) -> NDArray[Any] | None:
+    """Return the label of each row, None where none is asked for.
+
+    Raises:
+        UsageError: a row has none.
+    """
     if label is None:
         return None
     lacking = next((i for i, row in enumerate(rows) if is_missing(row.get(label))), None)
@@ -249,7 +134,7 @@ def _labels(rows: Sequence[Mapping[str, Any]], label: str | None) -> NDArray[Any
     return np.array([row[label] for row in rows])
 
 
-def _given(y: ArrayLike | None, label: str, rows: int) -> list[dict[str, Any]]:
+def given_labels(y: ArrayLike | None, label: str, rows: int) -> list[dict[str, Any]]:
     """Return the label of each row as plain data; nothing without labels."""
     if y is None:
         return [{}] * rows

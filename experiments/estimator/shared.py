@@ -1,4 +1,4 @@
-"""Multimodal fusion behind scikit-learn's interface: a DataFrame with a patient a row, `fit` and `predict_proba`."""
+"""What the estimators share: settings, reading a DataFrame with a patient a row, training, keeping."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from encoders.records import CodeEvents, Record, UnreadableImage
@@ -31,7 +30,7 @@ _READS["images"] = ("images",)
 _DEFAULT = {"codes": "bag", "notes": "bag", "images": "conv"}
 
 
-class _Fusion(BaseEstimator):  # type: ignore[misc]
+class Fusion(BaseEstimator):  # type: ignore[misc]
     """What classifier and regressor share: how they are set, what they read, how they are kept."""
 
     def __init__(
@@ -145,6 +144,7 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.array(fitted["names"], object)
 
     def _learn(self, X: Any, y: Targets, groups: Any, task: Task, metric: str) -> None:  # noqa: N803
+        """Train on rows and keep the model; the metric chooses the epoch."""
         records = self._records(X, reset=True)
         check_consistent_length(records, y, groups)
         given = self.random_state
@@ -208,74 +208,8 @@ class _Fusion(BaseEstimator):  # type: ignore[misc]
             raise in_row(error, records) from None
 
 
-class FusionClassifier(ClassifierMixin, _Fusion):  # type: ignore[misc]
-    """Predict which of two or more classes a patient is in, from whatever modalities the patient has.
-
-    Examples:
-        >>> import numpy as np
-        >>> X, y = np.array([[-1.0], [1.0]] * 20), ["well", "ill"] * 20
-        >>> FusionClassifier(epochs=10, batch_size=8).fit(X, y).predict([[-1.0], [1.0]]).tolist()
-        ['well', 'ill']
-    """
-
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: N803
-        """Learn from rows and their classes; the epoch with the least log loss on the tuning rows is kept.
-
-        Args:
-            groups: whose each row is; rows of one patient are all learned from or all kept for tuning.
-
-        Raises:
-            UsageError: a setting, a column or a cell that cannot be, or y with one class only.
-        """
-        given = _target(self, y)
-        check_classification_targets(given)
-        self.classes_, number = np.unique(given, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise UsageError("y has one class only: a classifier needs rows of at least 2 classes")
-        names, binary = tuple(str(each) for each in self.classes_), len(self.classes_) == 2
-        task = Task("binary", (names[1],)) if binary else Task("multiclass", names)
-        self._learn(X, number.astype(np.float32) if binary else number.astype(np.int64), groups, task, "log_loss")
-        return self
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return the probability of each class, in the order of `classes_`. Shape: N rows -> (N, classes)."""
-        found = self._predicted(X)
-        return np.hstack([1 - found, found]) if len(self.classes_) == 2 else found / found.sum(1, keepdims=True)
-
-    def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
-        """Return the likeliest class. Shape: N rows -> (N,)."""
-        found = self.predict_proba(X)
-        return np.asarray(self.classes_[found.argmax(1)])
-
-    def _fitted(self) -> dict[str, Any]:
-        return {**super()._fitted(), "classes": self.classes_.tolist(), "type": self.classes_.dtype.str}
-
-    def _remember(self, fitted: dict[str, Any], predictor: Predictor) -> None:
-        super()._remember(fitted, predictor)
-        self.classes_ = np.array(fitted["classes"], np.dtype(fitted["type"]))
-
-
-class FusionRegressor(RegressorMixin, _Fusion):  # type: ignore[misc]
-    """Predict a number from whatever modalities a patient has."""
-
-    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:  # noqa: N803
-        """Learn from rows and their numbers; the epoch with the least squared error on the tuning rows is kept.
-
-        Args:
-            groups: whose each row is; rows of one patient are all learned from or all kept for tuning.
-
-        Raises:
-            UsageError: a setting, a column or a cell that cannot be.
-        """
-        self._learn(X, _target(self, y).astype(np.float32), groups, Task("regression"), "rmse")
-        return self
-
-    def predict(self, X: Any) -> NDArray[np.float64]:  # noqa: N803
-        """Return the number expected. Shape: N rows -> (N,)."""
-        return self._predicted(X)[:, 0]
-
-
-def _target(estimator: BaseEstimator, y: Any) -> NDArray[Any]:
+def target(estimator: BaseEstimator, y: Any) -> NDArray[Any]:
+    """Return what is to be learned, checked as scikit-learn checks it. Shape: (N,)."""
     if y is None:
         raise UsageError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     found: NDArray[Any] = column_or_1d(check_array(y, ensure_2d=False, dtype=None, input_name="y"), warn=True)
