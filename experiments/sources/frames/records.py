@@ -47,7 +47,6 @@ def _events(codes: Mapping[str, Sequence[Any]], numbers: Mapping[str, NDArray[np
             raise _wrong(row, name, f"codes may not be {BIRTH} nor begin with {NOTE}")
         found.append((code, days, value))
     found += [(name, 0.0, float(values[row])) for name, values in numbers.items() if not math.isnan(values[row])]
-    found.sort(key=lambda event: -event[1])  # oldest first; it keeps the order of what happened at once
     return CodeEvents(
         tuple(code for code, _, _ in found),
         np.array([days for _, days, _ in found], np.float32),
