@@ -53,9 +53,14 @@ def _lines(axes: Any, points: Sequence[Point], by: str, along: str, surface: Sur
     if surface is not None and surface.irreducible > 0:
         axes.axhline(surface.irreducible, color=GREY, linewidth=1, linestyle=":", zorder=1)
         axes.annotate(
-            "irreducible", (0.01, surface.irreducible), xycoords=("axes fraction", "data"), color=GREY, fontsize=8
+            "irreducible",
+            (0.01, surface.irreducible),
+            xycoords=("axes fraction", "data"),
+            color=GREY,
+            fontsize=8,
+            va="bottom",
         )
-    axes.legend(title=unit, frameon=False, fontsize=8, title_fontsize=8, loc="upper right")
+    axes.legend(title=unit, frameon=False, fontsize=8, title_fontsize=8, loc="best")
 
 
 def _isoflop(axes: Any, found: Findings) -> None:
@@ -76,4 +81,4 @@ def _isoflop(axes: Any, found: Findings) -> None:
                 axes.plot(ends, [budget.sizes.loss] * 2, color=colour, linewidth=4, alpha=0.35, zorder=2)
             axes.plot([budget.sizes.place], [budget.sizes.loss], "*", color="black", markersize=11, zorder=4)
     axes.plot([], [], "*", color="black", markersize=9, label="best size, 95%")
-    axes.legend(title="operations", frameon=False, fontsize=8, title_fontsize=8, loc="upper right")
+    axes.legend(title="operations", frameon=False, fontsize=8, title_fontsize=8, loc="best")
