@@ -15,16 +15,12 @@ from typing import NoReturn, TypeAlias
 
 from experiments.data_parser import add_data
 from experiments.options import count, names, no_audit, overrides, runs, workers
-from experiments.pretraining.verb import add_pretrain
-from experiments.scaling.verb import add_scaling
+from experiments.section_commands import add_section_verbs
 from experiments.task_parser import add_tasks
 
 _VERBS = tuple(
     f"experiments.{name}"
-    for name in (
-        *("commands", "data_commands", "graph_command", "source_commands", "task_commands"),
-        *("pretraining.verb", "scaling.verb"),
-    )
+    for name in ("commands", "section_commands", "data_commands", "graph_command", "source_commands", "task_commands")
 )  # the modules whose functions the verbs are
 
 
@@ -87,8 +83,7 @@ def _parser() -> _Parser:
     _demo(verbs)
     add_data(verbs)
     add_tasks(verbs)
-    add_pretrain(verbs, runs, overrides)
-    add_scaling(verbs, runs, overrides)
+    add_section_verbs(verbs)
     _study_verbs(verbs)
     _model_verbs(verbs)
     _other_verbs(verbs)
