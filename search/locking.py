@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-_LONGEST_PAUSE = 0.5  # seconds between two looks whether a lock is free
+_LONGEST_PAUSE = 2.0  # seconds between two looks whether a lock is free, of those who have waited for long
 
 
 @contextmanager
