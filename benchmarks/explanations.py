@@ -292,11 +292,8 @@ def _batches(fit: Fit, store: Store, modality: str, rows: Any) -> Iterator[tuple
         inputs = {name: store.source(plan).collate(here) for name, plan in fit.preparations.items()}
         some, _ = present_rows(inputs[modality])
         if len(some):
-            yield (
-                start,
-                {name: type(each)(*(part[some] for part in each)) for name, each in inputs.items()},
-                some.numpy(),
-            )
+            mine = {name: type(each)(*(part[some] for part in each)) for name, each in inputs.items()}
+            yield start, mine, some.numpy()
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ LAST_BITS = "float32 sums of matrix products differ in the last bits with the si
     expected_failed_checks=lambda _: {"check_methods_subset_invariance": LAST_BITS},
 )
 def test_scikit_learn_takes_it_for_its_own(estimator: Any, check: Any) -> None:
-    check(estimator)
+    before = estimator.get_params()
+    check(estimator)  # raises what scikit-learn finds wrong
+    assert estimator.get_params() == before
 
 
 def patients(rows: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
