@@ -25,11 +25,11 @@ def one_on_all_hosts(url: str, what: str) -> Iterator[None]:
         yield
         return
     lock = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:what, 0))")
-    engine, pause = create_engine(url, poolclass=NullPool), 0.01
+    engine, pause, dice = create_engine(url, poolclass=NullPool), 0.01, random.Random()  # not what training draws from
     with engine.connect() as connection:
         while not connection.execute(lock, {"what": f"ehrfusion {what}"}).scalar_one():
             connection.rollback()
-            time.sleep(pause * random.uniform(0.5, 1.5))  # so that not all ask at once
+            time.sleep(pause * dice.uniform(0.5, 1.5))  # so that not all ask at once
             pause = min(2 * pause, _LONGEST_PAUSE)
         yield
         connection.commit()  # which lets go of it
