@@ -74,7 +74,7 @@ def be_workers(settings: Mapping[str, Any], place: int, found: Any) -> None:
         spec = StudySpec(**settings["spec"])
         study = open_study(spec, slot=slot)
         name = f"host-{slot}:boot:1-1:x"
-        take_part(study, spec, SPACE, Clock(settings["seconds"], rows), name, stop, poll_seconds=1.0)
+        take_part(study, spec, SPACE, Clock(settings["seconds"], rows), name, stop)
 
     slots = range(place, settings["workers"], settings["processes"])
     threads = [threading.Thread(target=run, args=(slot,)) for slot in slots]

@@ -15,6 +15,7 @@ PATIENCE_SECONDS = 600.0  # how long a server may be away before a process gives
 _REPEATABLE = (  # what Optuna's cache asks of the storage behind it
     *("set_study_user_attr", "set_study_system_attr", "get_study_user_attrs", "get_study_system_attrs"),
     *("set_trial_param", "_set_trial_param", "set_trial_intermediate_value", "set_trial_state_values"),
+    "start_waiting",  # done twice, the first has no heartbeat, and is handed back
     *("set_trial_user_attr", "set_trial_system_attr", "get_trial", "_get_trials", "_get_stale_trial_ids"),
     *("get_study_id_from_name", "get_study_directions", "get_trial_id_from_study_id_trial_number"),
 )

@@ -6,8 +6,9 @@ import os
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, exc, select
+from sqlalchemy import event, exc, or_, select, update
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.orm import scoped_session
 
@@ -34,12 +35,13 @@ class BudgetSpent(RuntimeError):
 
 
 class StudyStorage(RDBStorage):
-    """Optuna's database storage with four differences.
+    """Optuna's database storage with six differences.
 
     A heartbeat that fails is tried again instead of ending the heartbeat thread (a database that restarts must not
     get healthy trials declared dead). A server that goes away is waited for, see `search.outage`. With `tickets_only`,
-    trials are started only from WAITING ones, so that a budget in trials is exact whatever dies. On SQLite every
-    transaction takes the write lock at its start, because Optuna's read-check-write is otherwise not atomic there.
+    trials are started only from WAITING ones, so that a budget in trials is exact whatever dies, and `start_waiting`
+    takes one in one step; those that wait are read once. On SQLite every transaction takes the write lock at its
+    start, because Optuna's read-check-write is otherwise not atomic there.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class StudyStorage(RDBStorage):
     ) -> None:
         self.tickets_only = tickets_only
         self._silent_since: dict[int, float] = {}
+        self._waiting: dict[int, FrozenTrial] = {}
         sqlite = url.startswith("sqlite")
         arguments: dict[str, Any] = {"connect_args": {"timeout": 60}} if sqlite else {"pool_pre_ping": True}
         if url.startswith("postgresql+psycopg:"):  # a pooler may give each transaction another connection
@@ -84,6 +87,45 @@ class StudyStorage(RDBStorage):
         if self.tickets_only and template_trial is None:
             raise BudgetSpent("no ticket left")
         return super()._create_new_trial(study_id, template_trial)
+
+    def start_waiting(self, study_id: int) -> int | None:
+        """Start the first waiting trial that nobody else is just starting; return its id, None where there is none."""
+        trial = models.TrialModel
+        first = select(trial.trial_id).where(trial.study_id == study_id, trial.state == TrialState.WAITING)
+        first = first.order_by(trial.trial_id).limit(1).with_for_update(skip_locked=True)  # SQLite locks all anyway
+        with self.engine.begin() as connection:
+            found = connection.scalar(first)
+            if found is not None:
+                begun = {"state": TrialState.RUNNING, "datetime_start": datetime.now()}  # naive, as Optuna's are
+                connection.execute(update(trial).where(trial.trial_id == found).values(begun))
+        return found
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        """Read the trials that Optuna's cache asks for; those known to wait are not read again.
+
+        A waiting trial does not change until it is started, and a study may have thousands: reading them all, each
+        time, would be most of what a trial costs.
+        """
+        if states is not None:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        trial = models.TrialModel
+        asked = select(trial.trial_id, trial.state).where(trial.study_id == study_id)
+        asked = asked.where(or_(trial.trial_id > trial_id_greater_than, trial.state == TrialState.WAITING))
+        with self.engine.connect() as connection:
+            found = {row.trial_id: row.state for row in connection.execute(asked)}
+        waiting = {each for each, state in found.items() if state == TrialState.WAITING}
+        known = {each: self._waiting[each] for each in waiting & self._waiting.keys()}
+        newest = max([trial_id_greater_than, *known])
+        unread = {*included_trial_ids, *(each for each in found if each <= newest)} - known.keys()
+        read = super()._get_trials(study_id, None, unread, newest)
+        self._waiting = known | {each._trial_id: each for each in read if each.state == TrialState.WAITING}
+        return sorted([*known.values(), *read], key=lambda each: each.number)
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
         """Find the trials without a sign of life, and note on each why it is about to be failed.

@@ -25,6 +25,7 @@ from search.space import Space
 from search.spending import is_spent
 from search.stacking import Group, StackFailed
 from search.storage import STORAGE_ERRORS, BudgetSpent, open_storage
+from search.tickets import TicketStudy
 from search.trial import Interrupted, Objective, Pruned, StackingObjective, Started, TrialFailed, TrialHandle
 
 
@@ -71,7 +72,7 @@ def open_study(spec: StudySpec, *, slot: int = 0) -> optuna.Study:
     """
     storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
     try:
-        study = optuna.load_study(study_name=spec.name, storage=storage, pruner=pruner_of(spec))
+        study = TicketStudy(spec.name, storage, pruner=pruner_of(spec))
     except KeyError:
         raise UsageError(f"there is no study '{spec.name}' in its storage; start it with: ehrfusion search") from None
     # resumed or restarted workers must not propose what they proposed before; tickets were not proposed yet

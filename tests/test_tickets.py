@@ -1,0 +1,171 @@
+"""Waiting trials: each is started once however many ask, and what a worker has read of the others stays true."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import optuna
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState, create_trial
+from toy_postgres import Server, missing, postgres
+from toy_trials import ATTRIBUTES, begin, spec  # noqa: F401 - fixtures
+
+from search.storage import BudgetSpent, close_study, sqlite_url, storage_of
+from search.study import StudySpec, create_or_resume, issue_tickets, open_study
+from search.tickets import TicketStudy
+
+pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # workers use `optimize`
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    with postgres(100) as running:
+        yield running
+
+
+def start_all(spec: StudySpec, found: list[int]) -> None:
+    study = open_study(spec)
+    with suppress(BudgetSpent):
+        while True:
+            found.append(study.ask().number)
+    close_study(study)
+
+
+def by_eight(spec: StudySpec) -> Counter[int]:
+    close_study(begin(spec))
+    found: list[int] = []
+    threads = [threading.Thread(target=start_all, args=(spec, found)) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return Counter(found)
+
+
+def test_eight_that_ask_at_once_start_each_trial_once(tmp_path: Path) -> None:
+    spec = StudySpec("toy", sqlite_url(tmp_path / "study.db"), "maximize", seed=7, sampler="random", trials=40)
+    assert by_eight(spec) == Counter(range(40))
+
+
+def test_they_do_so_on_a_server(server: Server) -> None:
+    server.fresh()
+    spec = StudySpec("toy", server.url, "maximize", seed=7, sampler="random", trials=40)
+    assert by_eight(spec) == Counter(range(40))
+
+
+def test_one_waits_for_nobody_elses_trial(server: Server) -> None:
+    """While another worker is just starting trial 0, the next one starts trial 1."""
+    server.fresh()
+    spec = StudySpec("toy", server.url, "maximize", seed=7, sampler="random", trials=3)
+    study, other = begin(spec), open_study(spec)
+    storage = storage_of(study)
+    assert storage is not None
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM trials WHERE number = 0 FOR UPDATE")
+        assert other.ask().number == 1
+    assert other.ask().number == 0
+    for each in (study, other):
+        close_study(each)
+
+
+def test_ask_starts_trials_that_way(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = begin(spec)
+    assert isinstance(study, TicketStudy)
+    monkeypatch.setattr(RDBStorage, "set_trial_state_values", lambda *_, **__: pytest.fail("started by Optuna"))
+    trial = study.ask()
+    assert trial.number == 0
+    started = study.get_trials()[0]
+    assert (started.state, started.datetime_start is not None) == (TrialState.RUNNING, True)
+    close_study(study)
+
+
+def test_another_kind_of_storage_starts_trials_as_optuna_does() -> None:
+    study = optuna.create_study(study_name="toy", storage=optuna.storages.InMemoryStorage())
+    study.add_trial(create_trial(state=TrialState.WAITING))
+    assert TicketStudy("toy", study._storage).ask().number == 0
+
+
+def test_what_waits_is_read_once(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    original = RDBStorage._get_trials
+
+    def counted(*arguments: object) -> list[optuna.trial.FrozenTrial]:
+        found = original(*arguments)  # type: ignore[arg-type]
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(RDBStorage, "_get_trials", counted)
+    study = begin(spec)
+    assert len(study.get_trials()) == 4
+    read.clear()
+    assert len(study.get_trials()) == 4
+    study.ask()
+    assert len(study.get_trials()) == 4
+    assert sum(read[1:]) <= 2, read  # the one that runs
+    assert read[0] == 0
+    close_study(study)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add with settings", "ask", "report", "note", "complete", "fail", "read"]),
+        st.integers(0, 1),
+        st.integers(0, 9),
+    ),
+    min_size=5,
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=12, deadline=None, phases=[Phase.generate]
+)  # each makes a database: shrinking would take minutes
+@given(STEPS)
+def test_two_workers_read_what_the_database_has(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever two workers do, in whatever order, each reads what one that has just come reads."""
+    with TemporaryDirectory() as folder:
+        spec = StudySpec("toy", sqlite_url(Path(folder) / "study.db"), "maximize", seed=7, sampler="random", trials=2)
+        first = create_or_resume(spec, ATTRIBUTES)
+        issue_tickets(first, 2)
+        workers = [first, open_study(spec)]
+        for step, worker, place in steps:
+            do(workers[worker], step, place)
+        fresh = open_study(spec)
+        for each in workers:
+            assert each.get_trials() == fresh.get_trials()
+        for each in [*workers, fresh]:
+            close_study(each)
+
+
+def do(study: optuna.Study, step: str, place: int) -> None:
+    if step.startswith("add"):
+        settings = {"fixed_params": {"x": place}} if step.endswith("settings") else {}
+        study.add_trial(create_trial(state=TrialState.WAITING, system_attrs=settings))
+        return
+    if step == "ask":
+        with suppress(BudgetSpent):
+            study.ask().suggest_int("x", 0, 9)
+        return
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    if not running or step == "read":
+        return
+    chosen = running[place % len(running)]._trial_id
+    if step == "report":
+        study._storage.set_trial_intermediate_value(chosen, place, 0.5)
+    elif step == "note":
+        study._storage.set_trial_user_attr(chosen, "note", place)
+    else:
+        complete = step == "complete"
+        state = TrialState.COMPLETE if complete else TrialState.FAIL
+        study._storage.set_trial_state_values(chosen, state, [0.5] if complete else None)
