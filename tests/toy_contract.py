@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SMALL: dict[str, dict[str, Any]] = {  # where the default is large, wants a download or never comes to its limit
     "codes.gru": {"steps": 8},
+    "codes.record_text": {"model": LANGUAGE},
     "notes.pretrained": {"model": LANGUAGE, "stride": 4},
     "notes.lora": {"model": LANGUAGE, "stride": 4},
     "graph.gbert": {"features": "descriptions"},  # what is known about nodes takes turns

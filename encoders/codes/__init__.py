@@ -9,6 +9,7 @@ from encoders.codes.gru import CodeGRU
 from encoders.codes.hierarchy import VisitTransformer
 from encoders.codes.mamba import CodeMamba
 from encoders.codes.pseudo_notes import PseudoNotes, PseudoNoteTransformer
+from encoders.codes.record_text import RecordText, RecordTextEncoder
 from encoders.codes.retain import Retain
 from encoders.codes.stagenet import StageNet
 from encoders.codes.tlstm import TimeAwareLSTM
@@ -27,6 +28,7 @@ CODES: dict[str, type] = {
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
     "pseudo_notes": PseudoNoteTransformer,
+    "record_text": RecordTextEncoder,
     "timeline": TimelineTransformer,
     "artefact": Artefact,
 }
@@ -43,6 +45,8 @@ __all__ = [
     "DigitTransformer",
     "PseudoNoteTransformer",
     "PseudoNotes",
+    "RecordText",
+    "RecordTextEncoder",
     "Retain",
     "StageNet",
     "TimeAwareLSTM",
