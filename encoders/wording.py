@@ -66,5 +66,7 @@ def coded_sections(text: str) -> tuple[str, ...]:
     options = TextOptions(chosen)
     for name in options.sections:
         if name not in BLOCKS:
-            raise UsageError(f"sections: {name} are a modality of their own; an encoder of codes reads {', '.join(BLOCKS)}")
+            raise UsageError(
+                f"sections: {name} are a modality of their own; an encoder of codes reads {', '.join(BLOCKS)}"
+            )
     return chosen

@@ -169,6 +169,7 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("language")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fever", "cough", "pain", "chest", "no", "the", "patient", "##s"]
+    words += [*"0123456789", *(f"##{digit}" for digit in "0123456789")]
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     marks = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}

@@ -33,8 +33,12 @@ CODES: dict[str, type] = {
     "artefact": Artefact,
 }
 
+TEXTS = ("pseudo_notes", "record_text")
+"""Encoders that read the record as text: what they know in numbers, they know in words."""
+
 __all__ = [
     "CODES",
+    "TEXTS",
     "CodeBag",
     "CodeGRU",
     "CodeInputs",

@@ -22,7 +22,15 @@ from fusion.component import UsageError
 
 _LEAST = 3  # two marks and a word
 _NO_MARK = -1  # of tokenizers that begin or end texts without one
-_READ_BY = ("tokenizer*", "config.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model")
+_READ_BY = (
+    "tokenizer*",
+    "config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
 
 
 @dataclass(frozen=True)
