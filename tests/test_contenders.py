@@ -16,9 +16,9 @@ from toy_comparison import BINARY, noisy, patients, planted, tiny_config
 from encoders.codes import TEXTS
 from experiments import comparing
 from experiments import contenders as contending
+from experiments.compare_config import CompareConfig
 from experiments.comparing import compare_config
 from experiments.comparison import Comparison, compare_predictions
-from experiments.compare_config import CompareConfig
 from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
 from experiments.contenders import BY, Contender, Subject, chosen, contenders, without_control
 from experiments.jobs import JobFailure

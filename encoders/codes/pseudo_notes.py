@@ -20,7 +20,7 @@ from encoders.notes.subwords import Subwords, tokenizer_digest
 from encoders.notes.words import Words, most_frequent, split_words
 from encoders.packed import Packed
 from encoders.records import Knowledge, Record
-from encoders.serialise import BLOCKS, TextOptions, write_blocks
+from encoders.serialise import TextOptions, write_blocks
 from encoders.wording import Wording, coded_sections
 from fusion.component import Choice, Float, Int
 from fusion.layers import Block
