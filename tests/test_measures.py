@@ -20,7 +20,8 @@ def measures(folder: Path, *rows: tuple[str, str | None]) -> dict[str, Measure]:
 
 def test_a_unit_is_told_where_all_events_agree(tmp_path: Path) -> None:
     found = measures(
-        tmp_path, ("LAB//sodium", "mmol/L"), ("LAB//sodium", None), ("LAB//sodium", " MMOL/L "), ("LAB//own", "furlong"),
+        tmp_path,
+        ("LAB//sodium", "mmol/L"), ("LAB//sodium", None), ("LAB//sodium", " MMOL/L "), ("LAB//own", "furlong"),
         ("LAB//two", "a"), ("LAB//two", "b"), ("LAB//none", None), ("LAB//blank", " "),
         ("LAB//glucose", "mg/dL"), ("LAB//glucose", "mmol/L"),
     )  # fmt: skip

@@ -68,7 +68,8 @@ class Subwords:
         More than the model can read at once is read in windows.
 
         Raises:
-            UsageError: there is no such model, it has no fast tokenizer, or no room for a word between two marks.
+            UsageError: there is no such model, it has no fast tokenizer or another's, or no room for a word between
+                two marks.
         """
         found = load_pretrained("AutoTokenizer", model)
         if not getattr(found, "is_fast", False):
@@ -76,6 +77,7 @@ class Subwords:
         opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
         closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
         config = load_pretrained("AutoConfig", model)
+        _check_words(model, found, config)
         most = _positions(config, found)
         max_tokens = min(256, most) if max_tokens is None else max_tokens
         at_least("max_tokens", max_tokens, _LEAST)
@@ -161,6 +163,18 @@ class Subwords:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
         return cls(**data)
+
+
+def _check_words(model: str, tokenizer: Any, config: Any) -> None:
+    """Refuse what transformers makes up where a folder has no tokenizer, and a tokenizer of another model."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UsageError(f"cannot load '{model}': it has no tokenizer; save the model's own beside it (tokenizer.json)")
+    known = getattr(config, "vocab_size", None)
+    if known is not None and tokenizer.vocab_size > known:
+        raise UsageError(
+            f"cannot load '{model}': its tokenizer has {tokenizer.vocab_size:,} subwords and the model {known:,}; "
+            "they do not belong together"
+        )
 
 
 def tokenizer_digest(model: str) -> str:
