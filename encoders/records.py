@@ -74,9 +74,17 @@ class Edge(NamedTuple):
     tail: str
 
 
+class Measure(NamedTuple):
+    """What the numbers of a code mean: their unit ("" where they have none), and where those of healthy adults lie."""
+
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass(frozen=True)
 class Knowledge:
-    """What is known about codes outside any patient: descriptions, a graph and the molecules of drugs.
+    """What is known about codes outside any patient: descriptions, a graph, the molecules of drugs, units.
 
     `is_a` edges go from child to parent; `smiles` are molecules in the notation of that name.
     """
@@ -84,6 +92,7 @@ class Knowledge:
     edges: tuple[Edge, ...] = ()
     descriptions: Mapping[str, str] = field(default_factory=dict)
     smiles: Mapping[str, str] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
 
 def no_events() -> CodeEvents:

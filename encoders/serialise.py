@@ -1,14 +1,16 @@
-"""A record's coded events as text: the same record gives the same text, and nothing from after the prediction time."""
+"""A record as text: the same record gives the same text, and nothing from after the prediction time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from encoders.limits import at_least
-from encoders.records import Record
+from encoders.phrases import name_code, say_values, say_when
+from encoders.records import Image, Measure, Note, Record
 from fusion.component import UsageError, unknown
 
 
@@ -48,18 +50,20 @@ BLOCKS: dict[str, Block] = {
 """The parts of the text in their order. A code belongs to the block that lists what stands before its first `//`, in
 upper case; admissions, scores, examinations and whatever no block lists are `other`."""
 
+NOTES, IMAGES = "notes", "images"
+SECTIONS = (*BLOCKS, NOTES, IMAGES)
+"""All that a text can have. Notes and images are left out unless asked for: other encoders read them."""
+
 _BLOCK_OF = {prefix: name for name, block in BLOCKS.items() for prefix in block.prefixes}
 _HEAD = "# Patient record\n\nTimes count back from the time of the prediction.\n"
-_UNITS = (("hour", 1.0, 48.0), ("day", 24.0, 60 * 24.0), ("month", 730.5, 2 * 8766.0), ("year", 8766.0, math.inf))
-_STEADY = 0.1  # a smaller change, as a share of the larger value, is none
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Which blocks are written, in how many lines at most, and how many of the last values of a measurement.
+    """Which sections are written, in how many lines or notes each at most, and how many last values of a measurement.
 
     Raises:
-        UsageError: an unknown block, or no line or no value.
+        UsageError: an unknown section, no section, or no line or no value.
     """
 
     sections: tuple[str, ...] = tuple(BLOCKS)
@@ -68,13 +72,17 @@ class TextOptions:
 
     def __post_init__(self) -> None:
         for name in self.sections:
-            if name not in BLOCKS:
-                raise unknown("section", name, BLOCKS, "text")
+            if name not in SECTIONS:
+                raise unknown("section", name, SECTIONS, "text")
+        if not self.sections:
+            raise UsageError(f"text: no section; choose among {', '.join(SECTIONS)}")
         at_least("max_lines", self.max_lines, 1)
         at_least("last_values", self.last_values, 1)
 
 
 DEFAULT = TextOptions()
+_NO_MEASURES: Mapping[str, Measure] = MappingProxyType({})
+_NO_MEASURE = Measure()
 
 
 class _Event(NamedTuple):
@@ -82,21 +90,36 @@ class _Event(NamedTuple):
     value: float | None
 
 
-def write_record(record: Record, descriptions: Mapping[str, str], options: TextOptions = DEFAULT) -> str:
-    """Write coded events as one Markdown text, a section a block.
+def write_record(
+    record: Record,
+    descriptions: Mapping[str, str],
+    options: TextOptions = DEFAULT,
+    measures: Mapping[str, Measure] = _NO_MEASURES,
+) -> str:
+    """Write a record as one Markdown text, a section a block; a section of which nothing is known says so.
 
     Raises:
-        UsageError: an event is from after the prediction time.
+        UsageError: an event, a note or an image is from after the prediction time.
 
     Reference:
-        Hegselmann et al., Large Language Models are Powerful Electronic Health Record Encoders, 2025 (times are
-        relative, and values have a trend in place of a reference range).
+        Hegselmann et al., Large Language Models are Powerful Electronic Health Record Encoders, 2025 (here times are
+        relative and values have a trend beside their rating; visits are events like others).
     """
-    texts = write_blocks(record, descriptions, options)
-    return "\n".join([_HEAD, *(f"## {BLOCKS[name].heading}\n\n{text}\n" for name, text in texts.items())])
+    texts = write_blocks(record, descriptions, options, measures)
+    parts = [_HEAD, *(f"## {BLOCKS[name].heading}\n\n{text}\n" for name, text in texts.items())]
+    if NOTES in options.sections:
+        parts.append("\n".join(["## Notes\n", *_notes(record.notes, options.max_lines)]))
+    if IMAGES in options.sections:
+        parts.append("\n".join(["## Images\n", *_images(record.images, options.max_lines), ""]))
+    return "\n".join(parts)
 
 
-def write_blocks(record: Record, descriptions: Mapping[str, str], options: TextOptions = DEFAULT) -> dict[str, str]:
+def write_blocks(
+    record: Record,
+    descriptions: Mapping[str, str],
+    options: TextOptions = DEFAULT,
+    measures: Mapping[str, Measure] = _NO_MEASURES,
+) -> dict[str, str]:
     """Write coded events as one text a block; a block without events says so in a sentence.
 
     Raises:
@@ -108,7 +131,7 @@ def write_blocks(record: Record, descriptions: Mapping[str, str], options: TextO
         # codes of one meaning are one line; measurements are not, for their units may differ
         key = name_code(code, descriptions), code if valued else ""
         groups[find_block(code)].setdefault(key, []).extend(events)
-    return {name: _write(BLOCKS[name], groups[name], options) for name in BLOCKS if name in options.sections}
+    return {name: _write(BLOCKS[name], groups[name], options, measures) for name in BLOCKS if name in options.sections}
 
 
 def find_block(code: str) -> str:
@@ -121,49 +144,29 @@ def find_block(code: str) -> str:
     return _BLOCK_OF.get(code.partition("//")[0].upper(), "other")
 
 
-def name_code(code: str, descriptions: Mapping[str, str]) -> str:
-    """Return a code's description in one line; without one, the code with blanks for its signs.
-
-    Examples:
-        >>> name_code("LAB//blood_gas|pH", {}), name_code("A", {"A": "Age  in years"})
-        ('LAB blood gas: pH', 'Age in years')
-    """
-    text = descriptions.get(code) or code.replace("//", " ").replace("_", " ").replace("|", ": ")
-    return " ".join(text.split())
-
-
-def say_when(days: float) -> str:
-    """Say how long before the prediction something happened, in the largest unit that has two of itself.
-
-    Examples:
-        >>> [say_when(days) for days in (0.02, 1 / 24, 3.0, 70, 800)]
-        ['less than an hour before', '1 hour before', '3 days before', '2 months before', '2 years before']
-    """
-    if days == 0:
-        return "at the prediction"
-    hours = days * 24 * (1 + 1e-6)  # days are kept in single precision: 3 may be 2.9999998
-    if hours < 1:
-        return "less than an hour before"
-    unit, length = next((unit, length) for unit, length, most in _UNITS if hours < most)
-    count = math.floor(hours / length)
-    return f"{count} {unit}{'' if count == 1 else 's'} before"
-
-
 def _by_code(record: Record) -> dict[str, list[_Event]]:
     """Return each code's events; what is written twice is one event."""
     codes, days, values = record.codes
     found: dict[str, set[_Event]] = {}
     for place, (code, day, value) in enumerate(zip(codes, days.tolist(), values.tolist(), strict=True)):
-        if not day >= 0:
-            raise UsageError(
-                f"event {place} of a record lies {-day:g} days after the prediction time; "
-                "a record holds nothing from after it"
-            )
+        _check_past(f"event {place}", day)
         found.setdefault(str(code), set()).add(_Event(day, value if math.isfinite(value) else None))
     return {code: list(events) for code, events in found.items()}
 
 
-def _write(block: Block, groups: Mapping[tuple[str, str], Iterable[_Event]], options: TextOptions) -> str:
+def _check_past(what: str, days: float) -> None:
+    if not days >= 0:
+        raise UsageError(
+            f"{what} of a record lies {-days:g} days after the prediction time; a record holds nothing from after it"
+        )
+
+
+def _write(
+    block: Block,
+    groups: Mapping[tuple[str, str], Iterable[_Event]],
+    options: TextOptions,
+    measures: Mapping[str, Measure],
+) -> str:
     """Write the lines of a block, what happened last first."""
     if not groups:
         return block.empty
@@ -173,18 +176,18 @@ def _write(block: Block, groups: Mapping[tuple[str, str], Iterable[_Event]], opt
         ordered = sorted(set(events), key=lambda event: (-event.days, event.value or 0.0))
         lines.append((ordered[-1].days, name, code, ordered))
     lines.sort(key=lambda line: line[:3])
-    written = [f"- {name}{_say(events, options.last_values)}" for _, name, _, events in lines[: options.max_lines]]
-    more = len(lines) - len(written)
-    return "\n".join([*written, f"- and {more} more"] if more else written)
+    written = [
+        f"- {name}{_say(name, events, options.last_values, measures.get(code, _NO_MEASURE))}"
+        for _, name, code, events in lines[: options.max_lines]
+    ]
+    return "\n".join([*written, *_more(len(lines) - len(written))])
 
 
-def _say(events: Sequence[_Event], most: int) -> str:
+def _say(name: str, events: Sequence[_Event], most: int, measure: Measure) -> str:
     """Say the last values of oldest-first events, and when they were; a single event at 0 is a fact of no time."""
     measured = [event for event in events if event.value is not None]
     values = [event.value for event in measured if event.value is not None][-most:]
-    text = f": {', '.join(map(_number, values))}" if values else ""
-    if len(values) > 1:
-        text += f" ({_trend(values)})"
+    text = f": {say_values(name, values, measure)}" if values else ""
     told = measured or events
     times = sorted({event.days for event in told}, reverse=True)
     if len(times) > 1:
@@ -192,12 +195,25 @@ def _say(events: Sequence[_Event], most: int) -> str:
     return f"{text}; {say_when(times[0])}" if times[0] > 0 else text
 
 
-def _trend(values: Sequence[float]) -> str:
-    change, size = values[-1] - values[0], max(abs(values[0]), abs(values[-1]))
-    if abs(change) <= _STEADY * size:
-        return "steady"
-    return "rising" if change > 0 else "falling"
+def _notes(notes: Sequence[Note], most: int) -> Iterator[str]:
+    """Yield the newest notes, last first, each quoted: what a note says can be no heading of the record."""
+    for place, note in enumerate(notes):
+        _check_past(f"note {place}", note.days)
+    newest = sorted(set(notes), key=lambda note: (note.days, note.kind, note.text))
+    for note in newest[:most]:
+        yield f"### {name_code(note.kind, {}) or 'note'}; {say_when(note.days)}\n"
+        yield "".join(f"> {line}".rstrip() + "\n" for line in note.text.splitlines() or [""])
+    yield from _more(len(newest) - most) if newest else ["No note is recorded.\n"]
 
 
-def _number(value: float) -> str:
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:.0f}"
+def _images(images: Sequence[Image], most: int) -> Iterator[str]:
+    """Yield that there are images, newest first: their view and time, not their file."""
+    for place, image in enumerate(images):
+        _check_past(f"image {place}", image.days)
+    lines = sorted((image.days, name_code(image.view, {}) or "image") for image in images)
+    yield from (f"- {view}; {say_when(days)}" for days, view in lines[:most])
+    yield from _more(len(lines) - most) if lines else ["No image is recorded."]
+
+
+def _more(count: int) -> list[str]:
+    return [f"- and {count} more"] if count > 0 else []

@@ -14,7 +14,7 @@ from experiments.coalitions import MOST, coalition_predictions, mean_weights, wh
 from experiments.comparison import Comparison, compare_predictions
 from experiments.comparison_files import write_comparison
 from experiments.config import Config, ExperimentConfig, StudyConfig, TrainingConfig, parse_config
-from experiments.contenders import BY, Contender, chosen, contenders
+from experiments.contenders import BY, Contender, chosen, contenders, without_control
 from experiments.controls import CONTROLS
 from experiments.controls import plan as control_plan
 from experiments.data.external import external_store
@@ -101,7 +101,7 @@ def compare_config(
             strategies, subject.architecture, subject.training, stores[0], config.data.preprocess
         )
     stated, remarks = registered_primary(folder, primary, stated=config.compare.primary is not None)
-    remarks += fewer
+    remarks += fewer + without_control(subject, config.compare.controls)
     if audited == NOT_RUN:
         remarks.append("nobody knows whether something leaks: the leakage audit was left out (--no-audit)")
     count = seeds or config.compare.seeds

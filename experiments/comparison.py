@@ -82,16 +82,23 @@ class Comparison:
         """Say in a sentence or two what the primary metric shows, and what it does not."""
         if self.rows and not math.isfinite(self.ranking()[0].value):
             return f"{metric_name(self.metric)} is not defined on these patients: nothing can be said of what is best"
-        fusion, single, control = self.best("fusion"), self.best("modality"), self.best("control")
+        fusion, single = self.best("fusion"), self.best("modality")
+        if fusion is None and single is not None:
+            first = f"one modality, {single.strategy}, {metric_name(self.metric)} {_with_interval(single)}"
+            return first + self._beside_control(single)
         if fusion is None or single is None:
             return self._verdict_on_training()
         first = f"best fusion: {fusion.strategy}, {metric_name(self.metric)} {_with_interval(fusion)}; "
         second = f"best single modality: {single.strategy}, {_with_interval(single)}; "
-        text = first + second + self._gap(fusion, single)
-        if control is not None:
-            gap = self._gap(fusion, control)
-            text += f". Control {control.strategy}, {_with_interval(control)}{'; ' if gap else ''}{gap}"
-        return text
+        return first + second + self._gap(fusion, single) + self._beside_control(fusion)
+
+    def _beside_control(self, best: Row) -> str:
+        """Say what the best control is, and how far what is best is from it."""
+        control = self.best("control")
+        if control is None:
+            return ""
+        gap = self._gap(best, control)
+        return f". Control {control.strategy}, {_with_interval(control)}{'; ' if gap else ''}{gap}"
 
     def _verdict_on_training(self) -> str:
         """Say what the best way to train is, and how far it is from training without any strategy."""
@@ -100,7 +107,9 @@ class Comparison:
             return "nothing to compare"
         best, plain = ranked[0], next((row for row in ranked if row.strategy == "plain"), ranked[-1])
         text = f"best training: {best.strategy}, {metric_name(self.metric)} {_with_interval(best)}"
-        return text if best is plain else f"{text}; {plain.strategy}, {_with_interval(plain)}; {self._gap(best, plain)}"
+        if best is not plain:
+            text += f"; {plain.strategy}, {_with_interval(plain)}; {self._gap(best, plain)}"
+        return text + self._beside_control(best)
 
     def _gap(self, first: Row, second: Row) -> str:
         """Say by how much the first strategy differs from the second, and whether that is shown."""

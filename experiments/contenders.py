@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from encoders.codes import TEXTS
 from experiments.config import Config, ExperimentConfig, TrainingConfig
 from experiments.controls import CONTROLS
 from experiments.feeding import check_architecture
@@ -114,12 +115,15 @@ def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -
     Training strategies train the same architecture, one at a time, beside training without any. Fusions have the same
     encoders, beside each modality alone, all modalities but one, and controls. The fusion that was found keeps its
     hyperparameters; the others have their defaults. What the search preferred is a contender of its own where it fuses
-    some of the modalities only. Controls read coded events, so they take part where the comparison has them.
+    some of the modalities only. Controls read coded events, so they take part where the comparison has them; beside an
+    encoder that reads the record as text also where training strategies are compared.
     """
     architecture, preferred = subject.architecture, subject.preferred
+    held_against = {name: Contender("control", control=name) for name in CONTROLS} if controls else {}
     if by == "training":
-        return {name: Contender("training", architecture, training={**_OFF, **TRAININGS[name]}) for name in TRAININGS}
-    found: dict[str, Contender] = {}
+        found = {name: Contender("training", architecture, training={**_OFF, **TRAININGS[name]}) for name in TRAININGS}
+        return found | (held_against if reads_text(architecture) else {})
+    found = {}
     if len(architecture.encoders) > 1:
         for name in dict.fromkeys([*subject.fusions, architecture.fusion.name]):
             spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
@@ -130,9 +134,21 @@ def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -
         alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
         found[modality] = Contender("modality", alone)
     found |= _without_one(architecture, [each.architecture for each in found.values()])
-    if controls and "codes" in architecture.encoders:
-        found |= {name: Contender("control", control=name) for name in CONTROLS}
-    return found
+    return found | (held_against if "codes" in architecture.encoders else {})
+
+
+def without_control(subject: Subject, controls: bool) -> list[str]:
+    """Return the remark that a comparison needs whose records are read as text and that left the control out."""
+    if controls or not reads_text(subject.architecture):
+        return []
+    return [
+        "codes are read as text and compare.controls is false: nobody knows whether numbers read as numbers do better"
+    ]
+
+
+def reads_text(architecture: Architecture) -> bool:
+    """Tell whether coded events are read as text, where numbers read as numbers have often done better."""
+    return "codes" in architecture.encoders and architecture.encoders["codes"].name in TEXTS
 
 
 def _without_one(architecture: Architecture, others: list[Architecture | None]) -> dict[str, Contender]:

@@ -9,6 +9,7 @@ from experiments.graph_command import add_graph_verb
 from experiments.options import count, overwrite, share
 from experiments.source_commands import add_source_verbs
 from experiments.task_parser import add_harmonise
+from experiments.text_command import add_text_verb
 
 
 def add_data(verbs: Any) -> None:
@@ -30,6 +31,7 @@ def add_data(verbs: Any) -> None:
     check = kinds.add_parser("check", help="validate a folder and show who has what")
     check.add_argument("folder", type=Path)
     check.set_defaults(run="data_check")
+    add_text_verb(kinds)
     add_harmonise(kinds)
     eicu = kinds.add_parser("eicu", help="convert the eICU database (demo or full)")
     eicu.add_argument("source", type=Path)

@@ -13,12 +13,14 @@ import optuna
 import pytest
 from toy_comparison import BINARY, noisy, patients, planted, tiny_config
 
+from encoders.codes import TEXTS
 from experiments import comparing
 from experiments import contenders as contending
+from experiments.compare_config import CompareConfig
 from experiments.comparing import compare_config
 from experiments.comparison import Comparison, compare_predictions
 from experiments.config import Config, StudyConfig, TrainingConfig, parse_config
-from experiments.contenders import Contender, Subject, chosen, contenders
+from experiments.contenders import BY, Contender, Subject, chosen, contenders, without_control
 from experiments.jobs import JobFailure
 from experiments.studies import study_spec
 from fusion import FUSIONS, Architecture, Spec, UsageError
@@ -226,6 +228,34 @@ def test_the_verdict_names_the_control_and_the_difference_to_it() -> None:
 def test_one_modality_has_nothing_to_fuse() -> None:
     found = contenders(subject(Architecture({"codes": Spec("bag")}, Spec("late"), 8)))
     assert list(found) == ["codes", "boosted_counts"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_records_read_as_text_always_have_the_control_beside_them(name: str) -> None:
+    assert CompareConfig().controls, "the control is there unless somebody asks for it to be left out"
+    text = subject(Architecture({"codes": Spec(name), "notes": Spec("bag")}, Spec("late"), 8))
+    for by in BY:
+        assert contenders(text, by=by)["boosted_counts"] == Contender("control", control="boosted_counts")
+        assert "boosted_counts" not in contenders(text, by=by, controls=False)
+    assert without_control(text, controls=True) == []
+    (said,) = without_control(text, controls=False)
+    assert said.startswith("codes are read as text and compare.controls is false")
+    numbers = subject(Architecture({"codes": Spec("bag"), "notes": Spec("bag")}, Spec("late"), 8))
+    assert "boosted_counts" not in contenders(numbers, by="training")
+    assert without_control(numbers, controls=False) == []
+
+
+@pytest.mark.parametrize("kind", ["modality", "training"])
+def test_the_verdict_on_one_modality_or_on_training_names_the_control_too(kind: str) -> None:
+    target, hidden = patients()
+    predictions = {"plain": noisy(hidden, 4.0), "trees": noisy(hidden, 0.1)}
+    if kind == "training":
+        predictions["focal"] = noisy(hidden, 5.0)
+    kinds = dict.fromkeys(predictions, kind) | {"trees": "control"}
+    found = compare_predictions(BINARY, target, np.arange(300), predictions, kinds, resamples=300)
+    assert ". Control trees, " in found.verdict()
+    assert found.verdict().startswith("one modality, plain" if kind == "modality" else "best training: plain")
+    assert "difference -" in found.verdict().partition("Control")[2], "text that loses is said to lose"
 
 
 def test_the_terminal_shows_failure_reasons_with_brackets_as_they_are() -> None:

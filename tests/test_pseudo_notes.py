@@ -44,8 +44,8 @@ def test_block_is_its_mark_and_its_words_with_numbers_digit_by_digit() -> None:
 def test_unseen_code_is_read_by_its_description() -> None:
     more = Knowledge(descriptions={**DESCRIPTIONS, "LAB//new": "Creatinine in serum (mg/dL)", "LAB//other": "Odd"})
     notes = PseudoNotes.fit([PATIENT], more, max_codes=1)
-    assert "LAB//new" in notes.descriptions
-    assert "LAB//other" not in notes.descriptions
+    assert "LAB//new" in notes.wording.descriptions
+    assert "LAB//other" not in notes.wording.descriptions
     old, new = (notes.encode(coded((code, 3, 2.0))) for code in ("LAB//creatinine", "LAB//new"))
     assert old is not None
     assert new is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from toy_records import DESCRIPTIONS, NAN, PATIENT, coded
+from toy_records import DESCRIPTIONS, EVERYTHING, MEASURES, NAN, PATIENT, coded
 
-from encoders.records import Note, Record
-from encoders.serialise import BLOCKS, TextOptions, find_block, name_code, say_when, write_blocks, write_record
+import encoders.phrases
+from encoders.phrases import say_values
+from encoders.records import Image, Measure, Note, Record, no_events
+from encoders.serialise import (
+    BLOCKS,
+    SECTIONS,
+    TextOptions,
+    find_block,
+    name_code,
+    say_when,
+    write_blocks,
+    write_record,
+)
 from experiments.sources.eicu.channels import parents
 from experiments.sources.synthetic.vocabulary import codes as synthetic_codes
 from fusion import UsageError
@@ -34,6 +47,28 @@ Events = list[tuple[str, float, float]]
 )
 def test_text_is_that_of_the_golden_file(name: str, record: Record, options: TextOptions) -> None:
     assert write_record(record, DESCRIPTIONS, options) == (GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "record"),
+    [
+        ("everything", EVERYTHING),
+        ("nothing_at_all", Record()),
+        ("notes_only", replace(EVERYTHING, codes=no_events(), images=())),
+    ],
+)
+def test_every_section_and_every_missing_modality_is_that_of_the_golden_file(name: str, record: Record) -> None:
+    found = write_record(record, DESCRIPTIONS, TextOptions(SECTIONS), MEASURES)
+    assert found == (GOLDEN / f"{name}.md").read_text(encoding="utf-8")
+    assert "SMITH" not in found, "people name image files after patients"
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_alone_is_its_part_of_the_golden_file(name: str) -> None:
+    found = write_record(EVERYTHING, DESCRIPTIONS, TextOptions((name,)), MEASURES)
+    head, _, section = found.partition("\n## ")
+    assert head.startswith("# Patient record")
+    assert f"\n## {section}" in (GOLDEN / "everything.md").read_text(encoding="utf-8")
 
 
 def test_blocks_are_the_bodies_of_the_sections() -> None:
@@ -133,6 +168,26 @@ def test_trend(values: tuple[float, float], trend: str) -> None:
     assert f"({trend})" in lines(("LAB//x", 2, values[0]), ("LAB//x", 1, values[1]))[0]
 
 
+@pytest.mark.parametrize(
+    ("value", "measure", "said"),
+    [
+        (5.0, Measure("mg", 1, 4), "5 mg (high; reference 1 to 4)"),
+        (4.0, Measure("mg", 1, 4), "4 mg (normal; reference 1 to 4)"),
+        (0.5, Measure("", 1, 4), "0.5 (low; reference 1 to 4)"),
+        (0.5, Measure("mg", 1, None), "0.5 mg (low; reference from 1)"),
+        (9.0, Measure("mg", None, 8), "9 mg (high; reference up to 8)"),
+        (9.0, Measure("mg"), "9 mg"),
+        (9.0, Measure(), "9"),
+    ],
+)
+def test_a_value_is_told_in_its_unit_and_held_against_its_reference(value: float, measure: Measure, said: str) -> None:
+    assert say_values("x", [value], measure) == said
+
+
+def test_the_examples_are_right() -> None:
+    assert doctest.testmod(encoders.phrases).failed == 0
+
+
 def test_last_values_are_kept_oldest_first() -> None:
     many: Events = [("LAB//x", 9.0 - i, float(i)) for i in range(6)]
     assert lines(*many, last_values=2)[0].startswith("- LAB x: 4, 5 (rising); 6 times")
@@ -162,6 +217,7 @@ def test_days_in_single_precision_lose_no_day() -> None:
     ("options", "message"),
     [
         ({"sections": ("drug",)}, "text: unknown section 'drug'; did you mean 'drugs'?"),
+        ({"sections": ()}, f"text: no section; choose among {', '.join(SECTIONS)}"),
         ({"max_lines": 0}, "max_lines must be at least 1; got 0"),
         ({"last_values": 0}, "last_values must be at least 1; got 0"),
     ],
@@ -196,6 +252,14 @@ def test_nothing_from_after_the_prediction_is_ever_written(past: Events, future:
     ) as raised:
         write_record(coded(*events), DESCRIPTIONS)
     assert not any(code in str(raised.value) for code in CODES), "a message says where, not what"
+
+
+@pytest.mark.parametrize("name", ["note", "image"])
+def test_notes_and_images_from_after_the_prediction_are_refused(name: str) -> None:
+    late = Record(notes=(Note("a secret", -1.0, "x"),)) if name == "note" else Record(images=(Image(Path(), -1.0, ""),))
+    with pytest.raises(UsageError, match=f"{name} 0 of a record lies 1 days after") as raised:
+        write_record(late, {}, TextOptions(SECTIONS))
+    assert "secret" not in str(raised.value)
 
 
 def test_time_that_is_no_number_is_refused_too() -> None:

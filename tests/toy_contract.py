@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 SMALL: dict[str, dict[str, Any]] = {  # where the default is large, wants a download or never comes to its limit
     "codes.gru": {"steps": 8},
+    "codes.record_text": {"model": LANGUAGE},
     "notes.pretrained": {"model": LANGUAGE, "stride": 4},
     "notes.lora": {"model": LANGUAGE, "stride": 4},
     "graph.gbert": {"features": "descriptions"},  # what is known about nodes takes turns
@@ -168,6 +169,7 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> str:
 
     folder = tmp_path_factory.mktemp("language")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fever", "cough", "pain", "chest", "no", "the", "patient", "##s"]
+    words += [*"0123456789", *(f"##{digit}" for digit in "0123456789")]
     tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     marks = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}

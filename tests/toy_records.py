@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from encoders.records import CodeEvents, Note, Record
+from encoders.records import CodeEvents, Image, Measure, Note, Record
 
 NAN = float("nan")
 
@@ -53,4 +54,19 @@ PATIENT = coded(
     ("LAB//platelets", 1, 212_000),
     ("VITAL//heart_rate", 0.5, 88),
     ("VITAL//heart_rate", 0.01, 91),
+)
+MEASURES = {
+    "LAB//creatinine": Measure("mg/dL", 0.7, 1.3),
+    "LAB//platelets": Measure("/uL", 150_000, 350_000),
+    "LAB//crp": Measure("mg/L", None, 8),
+    "VITAL//heart_rate": Measure("/min", 60, 100),
+    "VITAL//urine": Measure("mL"),
+}
+_MORE = coded(("CPT//99291", 2, NAN), ("LAB//crp", 1, 3.0), ("VITAL//urine", 0.5, 80)).codes
+EVERYTHING = Record(
+    CodeEvents(
+        *(np.concatenate([np.asarray(one), np.asarray(other)]) for one, other in zip(PATIENT.codes, _MORE, strict=True))
+    ),
+    (Note("Chest pain.\n## Drugs\n\nNone taken.", 2.0, "nursing"), Note("No change", 0.5, "radiology_report")),
+    (Image(Path("SMITH_JOHN.png"), 1.0, "frontal"), Image(Path("b.png"), 0.1, "")),
 )

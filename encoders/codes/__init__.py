@@ -9,6 +9,7 @@ from encoders.codes.gru import CodeGRU
 from encoders.codes.hierarchy import VisitTransformer
 from encoders.codes.mamba import CodeMamba
 from encoders.codes.pseudo_notes import PseudoNotes, PseudoNoteTransformer
+from encoders.codes.record_text import RecordText, RecordTextEncoder
 from encoders.codes.retain import Retain
 from encoders.codes.stagenet import StageNet
 from encoders.codes.tlstm import TimeAwareLSTM
@@ -27,12 +28,17 @@ CODES: dict[str, type] = {
     "descriptions": DescriptionTransformer,
     "digits": DigitTransformer,
     "pseudo_notes": PseudoNoteTransformer,
+    "record_text": RecordTextEncoder,
     "timeline": TimelineTransformer,
     "artefact": Artefact,
 }
 
+TEXTS = ("pseudo_notes", "record_text")
+"""Encoders that read the record as text: what they know in numbers, they know in words."""
+
 __all__ = [
     "CODES",
+    "TEXTS",
     "CodeBag",
     "CodeGRU",
     "CodeInputs",
@@ -43,6 +49,8 @@ __all__ = [
     "DigitTransformer",
     "PseudoNoteTransformer",
     "PseudoNotes",
+    "RecordText",
+    "RecordTextEncoder",
     "Retain",
     "StageNet",
     "TimeAwareLSTM",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -13,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encoders.limits import at_least
-from encoders.notes.language import load_language, read_windows
+from encoders.notes.language import POOLS, load_language, pool_windows, read_windows
 from encoders.notes.reader import WordReader
-from encoders.notes.subwords import Subwords
+from encoders.notes.subwords import Subwords, tokenizer_digest
 from encoders.notes.words import Words, most_frequent, split_words
 from encoders.packed import Packed
-from encoders.records import Knowledge, Note, Record
-from encoders.serialise import BLOCKS, TextOptions, write_blocks
+from encoders.records import Knowledge, Record
+from encoders.serialise import TextOptions, write_blocks
+from encoders.wording import Wording, coded_sections
 from fusion.component import Choice, Float, Int
-from fusion.layers import Block, masked_mean
+from fusion.layers import Block
 from fusion.tokens import Tokens
 
 
@@ -44,11 +46,15 @@ class PseudoNotes:
     """
 
     codes: tuple[str, ...]
-    descriptions: Mapping[str, str]
+    wording: Wording
     words: Words
     subwords: Subwords | None
-    text: TextOptions
     max_words: int = 128
+
+    @classmethod
+    def depends_on(cls, options: Mapping[str, Any]) -> str:
+        """Return what prepared tensors hang on beside the model's name: the tokenizer in its folder."""
+        return tokenizer_digest(str(options.get("model", "")))
 
     @classmethod
     def fit(
@@ -60,11 +66,14 @@ class PseudoNotes:
         max_words: int = 128,
         max_lines: int = 32,
         last_values: int = 3,
+        sections: str = "",
         vocabulary: int = 8192,
         min_count: int = 2,
         max_codes: int = 20_000,
     ) -> Self:
         """Learn the words of the training records' texts; descriptions are kept, of codes never seen `max_codes`.
+
+        `sections` names the blocks that are read, with commas between; without it all are.
 
         Raises:
             UsageError: an option is out of its range, or `model` cannot be loaded.
@@ -72,43 +81,42 @@ class PseudoNotes:
         at_least("max_words", max_words, 2)
         at_least("vocabulary", vocabulary, 0)
         at_least("max_codes", max_codes, 0)
-        text, texts = TextOptions(max_lines=max_lines, last_values=last_values), knowledge.descriptions
+        text = TextOptions(coded_sections(sections), max_lines=max_lines, last_values=last_values)
         counts: Counter[str] = Counter()
         codes: Counter[str] = Counter()
         for record in records:
             if len(record.codes.codes):
                 codes.update({str(code) for code in record.codes.codes})
-                blocks = write_blocks(record, texts, text)
+                blocks = write_blocks(record, knowledge.descriptions, text, knowledge.measures)
                 counts.update({word for block in blocks.values() for word in spell(block)})
-        more = sorted(knowledge.descriptions.keys() - codes.keys())[:max_codes]
-        told = {
-            code: knowledge.descriptions[code] for code in [*sorted(codes), *more] if code in knowledge.descriptions
-        }
         known = tuple(sorted(code for code, count in codes.items() if count >= min_count))
-        words = Words(() if model else most_frequent(counts, vocabulary, min_count), tuple(BLOCKS))
+        words = Words(() if model else most_frequent(counts, vocabulary, min_count), text.sections)
         subwords = Subwords.fit((), knowledge, model=model, max_tokens=max_words) if model else None
-        return cls(known, told, words, subwords, text, max_words)
+        return cls(known, Wording.of(knowledge, codes, text, max_codes), words, subwords, max_words)
 
     def columns(self) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Name each column's type and the shape of one item."""
         return {"ids": (np.dtype(np.int32), (self.max_words,))}
 
     def encode(self, record: Record) -> dict[str, NDArray[Any]] | None:
-        """Write and number every block, the empty ones too; of long blocks the beginning, what happened last."""
+        """Write and number every block, the empty ones too; of long blocks the first lines, what happened last."""
         if not len(record.codes.codes):
             return None
-        texts = write_blocks(record, self.descriptions, self.text)
+        texts = self.wording.blocks(record)
         ids = np.zeros((len(texts), self.max_words), np.int32)
         for row, (name, text) in enumerate(texts.items()):
-            numbers = self._number(name, text)[: self.max_words]
+            numbers = self._number(name, text)
             ids[row, : len(numbers)] = numbers
         return {"ids": ids}
 
     def _number(self, name: str, text: str) -> list[int]:
-        if self.subwords is None:
-            return [self.words.mark(name), *map(self.words.place, spell(text))]
-        found = self.subwords.encode(Record(notes=(Note(text, 0.0, name),)))
-        return [] if found is None else [number + 1 for number in found["ids"].tolist()]
+        if self.subwords is not None:
+            return [number + 1 for number in self.subwords.number(text)]
+        lines = [[self.words.place(word) for word in spell(line)] for line in text.splitlines()]
+        room = self.max_words - 1
+        whole = sum(end <= room for end in accumulate(map(len, lines)))
+        numbers = [number for line in lines[: max(1, whole)] for number in line]
+        return [self.words.mark(name), *numbers[:room]]
 
     def collate(self, packed: Packed, rows: Tensor) -> PseudoNoteInputs:
         """Gather rows (B,) into padded inputs."""
@@ -119,11 +127,9 @@ class PseudoNotes:
         """Return JSON data."""
         return {
             "codes": list(self.codes),
-            "descriptions": dict(self.descriptions),
+            **self.wording.to_dict(),
             "words": self.words.to_dict(),
             "subwords": self.subwords and self.subwords.to_dict(),
-            "max_lines": self.text.max_lines,
-            "last_values": self.text.last_values,
             "max_words": self.max_words,
         }
 
@@ -132,10 +138,9 @@ class PseudoNotes:
         """Rebuild from `to_dict`."""
         return cls(
             tuple(data["codes"]),
-            dict(data["descriptions"]),
+            Wording.from_dict(data),
             Words.from_dict(data["words"]),
             Subwords.from_dict(data["subwords"]) if data["subwords"] else None,
-            TextOptions(max_lines=data["max_lines"], last_values=data["last_values"]),
             data["max_words"],
         )
 
@@ -155,7 +160,8 @@ class PseudoNoteTransformer(nn.Module):
     """The text of each block of a record becomes one vector; blocks then attend to each other. A token a block.
 
     A block without events says so in a sentence, so it is a token like the others. `model` names a pretrained model
-    that reads the blocks, frozen, its features computed once; without one they are read from scratch.
+    that reads the blocks, frozen, its features computed once, `pool` how its tokens become a vector; without one they
+    are read from scratch.
 
     Shape:
         PseudoNoteInputs (B, T) or cached features Tokens (B, T, F) -> Tokens (B, T, D).
@@ -176,13 +182,14 @@ class PseudoNoteTransformer(nn.Module):
         dim: int,
         *,
         model: str = "",
+        pool: Annotated[str, Choice(*POOLS, searched=False)] = "mean",
         word_layers: Annotated[int, Int(0, 2)] = 0,
         layers: Annotated[int, Int(1, 3)] = 1,
         heads: Annotated[int, Choice(1, 2, 4)] = 2,
         dropout: Annotated[float, Float(0.0, 0.5)] = 0.1,
     ) -> None:
         super().__init__()
-        self.frozen = preprocessor.subwords is not None
+        self.frozen, self.pool = preprocessor.subwords is not None, pool
         if preprocessor.subwords is None:
             self.read = WordReader(preprocessor.words.size, dim, layers=word_layers, heads=heads, dropout=dropout)
         else:
@@ -190,7 +197,7 @@ class PseudoNoteTransformer(nn.Module):
             self.language = load_language(preprocessor.subwords, model).requires_grad_(False)
             width = int(self.language.config.hidden_size)
             self.adapt = nn.Sequential(nn.LayerNorm(width), nn.Dropout(dropout), nn.Linear(width, dim))
-        self.block = nn.Parameter(0.1 * torch.randn(len(BLOCKS), dim))
+        self.block = nn.Parameter(0.1 * torch.randn(len(preprocessor.wording.text.sections), dim))
         self.drop = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
@@ -200,13 +207,13 @@ class PseudoNoteTransformer(nn.Module):
         return self.language
 
     def features(self, inputs: PseudoNoteInputs) -> Tokens:
-        """Return each block's mean hidden state without gradients. Shape: (B, T) -> Tokens (B, T, F)."""
+        """Return each block's pooled hidden states without gradients. Shape: (B, T) -> Tokens (B, T, F)."""
         self.language.eval()
         ids = inputs.ids[inputs.mask]
         real = ids > 0
         with torch.no_grad():
             states = read_windows(self.language, (ids - 1).clamp(min=0), real, self.window)
-        return Tokens(_place(masked_mean(states, real), inputs.mask), inputs.mask)
+        return Tokens(_place(pool_windows(states, real, self.window, self.pool), inputs.mask), inputs.mask)
 
     def forward(self, inputs: PseudoNoteInputs | Tokens) -> Tokens:
         """Encode each patient's blocks, or features computed before."""

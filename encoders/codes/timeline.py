@@ -107,7 +107,7 @@ class Timeline:
             return None
         static: list[list[int]] = []
         dated: list[list[int]] = []
-        for fixed, tokens in self.events(record.codes):
+        for fixed, tokens in self.events(self._needed(record.codes)):
             (static if fixed else dated).append([self.number.get(each, UNKNOWN) for each in tokens])
         ids = [each for numbers in static for each in numbers][: self.max_tokens // 2]
         recent: list[list[int]] = []
@@ -119,6 +119,16 @@ class Timeline:
             recent.append(numbers)
         ids += [each for numbers in reversed(recent) for each in numbers]
         return {"ids": np.array(ids or dated[-1][-self.max_tokens :], np.int32)}
+
+    def _needed(self, events: CodeEvents) -> CodeEvents:
+        """Return the static facts and latest events that have room, one more for the gap after it; each has a token."""
+        count = len(events.codes)
+        fixed = int(np.argmax(events.days != 0)) if (events.days != 0).any() else count
+        start = max(fixed, count - self.max_tokens - 1)
+        places = [*range(min(fixed, self.max_tokens)), *range(start, count)]
+        if len(places) == count:
+            return events
+        return CodeEvents([events.codes[place] for place in places], events.days[places], events.values[places])
 
     def events(self, events: CodeEvents) -> Iterator[tuple[bool, list[str]]]:
         """Yield of each event whether it is a static fact, and its tokens: the gap before it, its code, its value."""

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from encoders.notes.subwords import Subwords, load_pretrained
 from encoders.weights import fetch_pretrained
+from fusion.layers import masked_mean
 from fusion.tokens import Tokens
 
+POOLS = ("mean", "first", "last")
 _AT_ONCE = 64  # windows
 
 
@@ -29,6 +31,8 @@ def load_language(preprocessor: Subwords, model: str) -> Any:
         data = json.loads(preprocessor.config)
         config = transformers.AutoConfig.for_model(**data)
         language = transformers.AutoModel.from_config(config, dtype=torch.float32)
+    if getattr(language.config, "is_encoder_decoder", False):
+        language = language.get_encoder()  # what writes is not needed to read
     if getattr(language, "pooler", None) is not None:
         language.pooler = None  # we read tokens; a pooler would get no gradient
     return language
@@ -56,6 +60,23 @@ def read_windows(language: Any, ids: Tensor, mask: Tensor, window: int) -> Tenso
     if parts:
         found = found.index_copy(0, chosen, torch.cat(parts))
     return found.reshape(batch, -1, width)[:, :length]
+
+
+def pool_windows(states: Tensor, mask: Tensor, window: int, pool: str) -> Tensor:
+    """Return one vector a text: the mean of its tokens, or of the first or the last token of its windows.
+
+    The first is what encoders as BERT are made for, the last what decoders are, whose other tokens have read less.
+
+    Shape:
+        states (B, T, F), mask (B, T) bool -> (B, F), zeros for a text without a token.
+    """
+    place = torch.arange(mask.shape[1], device=mask.device)
+    if pool == "first":
+        mask = mask & (place % window == 0)
+    elif pool == "last":
+        after = nn.functional.pad(mask[:, 1:], (0, 1))
+        mask = mask & (~after | (place % window == window - 1))
+    return masked_mean(states, mask)
 
 
 def _read(language: Any, ids: Tensor, mask: Tensor) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +21,16 @@ from encoders.weights import weights_only
 from fusion.component import UsageError
 
 _LEAST = 3  # two marks and a word
+_NO_MARK = -1  # of tokenizers that begin or end texts without one
+_READ_BY = (
+    "tokenizer*",
+    "config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,11 @@ class Subwords:
     closing: int = 0
 
     @classmethod
+    def depends_on(cls, options: Mapping[str, Any]) -> str:
+        """Return what prepared tensors hang on beside the model's name: the tokenizer and the sizes in its folder."""
+        return tokenizer_digest(str(options.get("model", "")))
+
+    @classmethod
     def fit(
         cls,
         records: Iterable[Record],  # noqa: ARG003 - nothing is learned from the data
@@ -51,7 +68,8 @@ class Subwords:
         More than the model can read at once is read in windows.
 
         Raises:
-            UsageError: there is no such model, it has no fast tokenizer, or no room for a word between two marks.
+            UsageError: there is no such model, it has no fast tokenizer or another's, or no room for a word between
+                two marks.
         """
         found = load_pretrained("AutoTokenizer", model)
         if not getattr(found, "is_fast", False):
@@ -59,6 +77,7 @@ class Subwords:
         opening = found.cls_token_id if found.cls_token_id is not None else found.bos_token_id
         closing = found.sep_token_id if found.sep_token_id is not None else found.eos_token_id
         config = load_pretrained("AutoConfig", model)
+        _check_words(model, found, config)
         most = _positions(config, found)
         max_tokens = min(256, most) if max_tokens is None else max_tokens
         at_least("max_tokens", max_tokens, _LEAST)
@@ -70,8 +89,8 @@ class Subwords:
             config.to_json_string(use_diff=False),
             min(most, max_tokens),
             max_tokens,
-            opening or 0,
-            closing or opening or 0,
+            _NO_MARK if opening is None else opening,
+            next((each for each in (closing, opening) if each is not None), _NO_MARK),
         )
 
     @cached_property
@@ -103,6 +122,16 @@ class Subwords:
         ids, days = self._mark(ids, days)
         return {"ids": np.array(ids, np.int32), "days": np.array(days, np.float32)}
 
+    def number(self, text: str) -> list[int]:
+        """Cut a text, of one that is too long the first whole lines, and put marks around each window."""
+        cut = self._cut.encode(text, add_special_tokens=False)
+        ids: list[int] = cut.ids
+        if len(ids) > self.room:
+            last = text.rfind("\n", 0, cut.offsets[self.room][0] + 1)
+            whole = sum(end <= last for _, end in cut.offsets[: self.room])
+            ids = ids[: whole or self.room]  # of a first line that is too long, its beginning
+        return self._mark(ids, [0.0] * len(ids))[0]
+
     @property
     def room(self) -> int:
         """How many subwords are kept beside the marks of every window."""
@@ -115,8 +144,9 @@ class Subwords:
         times: list[float] = []
         for start in range(0, len(ids), self.window - 2):
             mine, when = ids[start : start + self.window - 2], days[start : start + self.window - 2]
-            marked += [self.opening, *mine, self.closing]
-            times += [when[0], *when, when[-1]]
+            first, last = ([each] if each != _NO_MARK else [] for each in (self.opening, self.closing))
+            marked += [*first, *mine, *last]
+            times += [*when[: len(first)], *when, *when[len(when) - len(last) :]]
         return marked, times
 
     def collate(self, packed: Packed, rows: Tensor) -> NoteInputs:
@@ -133,6 +163,27 @@ class Subwords:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Rebuild from `to_dict`."""
         return cls(**data)
+
+
+def _check_words(model: str, tokenizer: Any, config: Any) -> None:
+    """Refuse what transformers makes up where a folder has no tokenizer, and a tokenizer of another model."""
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UsageError(f"cannot load '{model}': it has no tokenizer; save the model's own beside it (tokenizer.json)")
+    known = getattr(config, "vocab_size", None)
+    if known is not None and tokenizer.vocab_size > known:
+        raise UsageError(
+            f"cannot load '{model}': its tokenizer has {tokenizer.vocab_size:,} subwords and the model {known:,}; "
+            "they do not belong together"
+        )
+
+
+def tokenizer_digest(model: str) -> str:
+    """Hash what a local folder of a model says of cutting and of sizes; "" of a hub's model, which its name tells."""
+    folder = Path(model)
+    if not model or not folder.is_dir():
+        return ""
+    files = sorted({each for pattern in _READ_BY for each in folder.glob(pattern) if each.is_file()})
+    return hashlib.sha256(b"".join(each.name.encode() + each.read_bytes() for each in files)).hexdigest()
 
 
 def _positions(config: Any, tokenizer: Any) -> int:

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from encoders.records import Edge, Knowledge, UnreadableImage
+from encoders.records import Edge, Knowledge, Measure, UnreadableImage
+from experiments.data.measures import folder_measures
 from experiments.data.tables import INTEGER, TEXT, TEXTS, TIME, check_filled, read_table
 from experiments.tasks.load import task_names
 from fusion.component import UsageError, unknown
@@ -120,6 +121,15 @@ class Dataset:
             check_filled(path, table, table.columns)
             edges += [Edge(*row) for row in table.select("head", "relation", "tail").iter_rows()]
         return Knowledge(tuple(edges), _said(codes, "description"), _said(codes, "smiles"))
+
+    @cached_property
+    def measures(self) -> dict[str, Measure]:
+        """What the numbers of codes mean: unit and reference range. Every event file is looked at for that.
+
+        Raises:
+            UsageError: one cannot be read.
+        """
+        return folder_measures(self.shards)
 
     def image(self, name: str) -> Path:
         """Return where an image of the events lies.

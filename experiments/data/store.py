@@ -124,9 +124,9 @@ class Store:
         return self.source(plan).preprocessor
 
     def knowledge(self) -> Knowledge:
-        """Return the dataset's descriptions and graph, read once."""
+        """Return the dataset's descriptions, graph and units, read once."""
         if self._knowledge is None:
-            self._knowledge = self.dataset.knowledge()
+            self._knowledge = replace(self.dataset.knowledge(), measures=self.dataset.measures)
         return self._knowledge
 
     def prepare(self, plans: Sequence[Preparation], progress: bool = False) -> None:

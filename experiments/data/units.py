@@ -28,7 +28,7 @@ def measurements() -> pl.DataFrame:
             *(float(line[name]) if line[name] else None for name in _LIMITS),
             line["source"],
         )
-        for line in _lines("measurements")
+        for line in lines_of("measurements")
     ]
     kinds = {"code": pl.String, "canonical": pl.String, **dict.fromkeys(_LIMITS, pl.Float64), "source": pl.String}
     return pl.DataFrame(rows, schema=kinds, orient="row")
@@ -43,7 +43,7 @@ def conversions() -> pl.DataFrame:
     """
     found: dict[tuple[str, str], tuple[float, float]] = {}
     known = list(measurements().select("code", "canonical").iter_rows())
-    lines = sorted(_lines("conversions"), key=lambda line: not line["code"])  # one measurement's own rule comes first
+    lines = sorted(lines_of("conversions"), key=lambda line: not line["code"])  # one measurement's own rule comes first
     for code, unit in known:
         found[code, plain(unit or "")] = (1.0, 0.0)
         for line in lines:
@@ -125,7 +125,8 @@ def implausible(code: pl.Expr, value: pl.Expr) -> pl.Expr:
     return (value < low) | (value > high)
 
 
-def _lines(name: str) -> list[dict[str, str]]:
+def lines_of(name: str) -> list[dict[str, str]]:
+    """Return the lines of one of the tables beside this module."""
     path = resources.files("experiments") / "data" / f"{name}.csv"
     text = path.read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in text if not line.startswith("#")))

@@ -65,7 +65,7 @@ def pretrain(
     an interruption the same call goes on after the last whole epoch.
 
     Raises:
-        UsageError: there is no section `pretrain`, or it asks for what cannot be.
+        UsageError: there is no section `pretrain`, it asks for what cannot be, or no patient has what it learns from.
         NotFinite: the loss became NaN or infinite.
         Stopped: `should_stop` said so.
     """
@@ -73,6 +73,7 @@ def pretrain(
     architecture = architecture_of(settings)
     plans = preparations(architecture, config.data.preprocess)
     store.prepare(list(plans.values()))
+    _check_something(store, plans)
     key = run_key(config, store, plans)
     checkpoint = config.runs / config.name / "pretraining" / f"{key}.safetensors"
     run, objectives = begin(config, settings, store, plans, architecture)
@@ -185,6 +186,16 @@ def deal(store: Store, share: float, seed: int) -> tuple[Rows, Rows]:
     judges = min(max(1, round(len(distinct) * share)), len(distinct) - 1)
     kept = np.isin(subjects, mixed[:judges])
     return rows[~kept], rows[kept]
+
+
+def _check_something(store: Store, plans: Mapping[str, Preparation]) -> None:
+    """Refuse to learn from nothing: the loss would be 0, and the artefact what chance made of it."""
+    rows = torch.as_tensor(store.cohort.rows("train"))
+    if not any(int(store.source(plan).lengths(rows).sum()) for plan in plans.values()):
+        raise UsageError(
+            f"empty timelines: none of {len(rows):,} training patients has a {' or '.join(plans)} token before the "
+            "prediction; look at the folder with: ehrfusion data check"
+        )
 
 
 @torch.no_grad()

@@ -63,13 +63,25 @@ def check_scaling(config: Config) -> ScalingConfig:
     """Return the section `scaling` of a configuration.
 
     Raises:
-        UsageError: there is none, or a size has a hyperparameter that its encoder has not.
+        UsageError: there is none, a size has a hyperparameter that its encoder has not, the encoder is pre-trained, or
+            sizes read records that are prepared differently.
     """
     settings = config.scaling
     if settings is None:
         raise UsageError(f"'{config.name}' has no section 'scaling'; write scaling: {{sizes: [...], shares: [...]}}")
+    if settings.encoder == "artefact":
+        raise UsageError(
+            "scaling.encoder: an artefact has the size it was pre-trained with; scaling trains every size from scratch"
+        )
     for size in range(len(settings.sizes)):
         check_architecture(settings.architecture(size))
+    plans = [preparations(settings.architecture(size), config.data.preprocess) for size in range(len(settings.sizes))]
+    for size, plan in zip(settings.sizes, plans, strict=True):
+        if plan[settings.modality].key != plans[0][settings.modality].key:
+            raise UsageError(
+                f"scaling.sizes: {size} reads records that are prepared otherwise than for {settings.sizes[0]}, "
+                "by another tokenizer or vocabulary; sizes are of one encoder on the same data"
+            )
     return settings
 
 
