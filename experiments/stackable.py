@@ -18,7 +18,8 @@ from search.space import Space
 
 OWN = ("lr", "weight_decay", "clip", "warmup_steps")
 """The training settings in which runs trained together may differ."""
-_PLAIN = ("modality_dropout", "unimodal_loss", "alignment", "balance", "average", "devices")  # as a plain run has them
+_PLAIN = ("modality_dropout", "unimodal_loss", "alignment", "balance", "average", "devices", "interaction_target")
+# as a plain run has them
 
 
 class Watch(NamedTuple):

@@ -33,7 +33,7 @@ class Objectives(nn.Module):
         UsageError: an encoder or its preprocessor is not one that an objective can ask.
     """
 
-    blend = None
+    blend = control = None
 
     def __init__(self, settings: PretrainConfig, model: FusionModel, preprocessors: Mapping[str, Any]) -> None:
         super().__init__()

@@ -5,12 +5,17 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from experiments.statistics.given_together import pairs_given
 from fusion.component import UsageError, unknown
+from fusion.task import Task
+
+if TYPE_CHECKING:
+    from experiments.data.folder import Dataset
 
 _COLUMNS = ["first", "second"]
 
@@ -56,10 +61,22 @@ def interaction_rate(given: NDArray[Any], matrix: NDArray[np.bool_]) -> float | 
 
     Reference:
         Shang et al., GAMENet: Graph Augmented Memory Networks for Recommending Medication Combination, 2019 (the DDI
-        rate); there per visit and averaged, here over all pairs.
+        rate, over the pairs of all rows).
     """
-    chosen = given.astype(np.int64)
-    together = chosen.T @ chosen
-    upper = np.triu(np.ones(matrix.shape, bool), 1)
-    pairs = int(together[upper].sum())
-    return float(together[upper & matrix].sum() / pairs) if pairs else None
+    interacting, pairs = pairs_given(given, matrix).sum(0)
+    return float(interacting / pairs) if pairs else None
+
+
+def interactions_path(dataset: Dataset, labels: str) -> Path:
+    """Return where the interactions of a label's classes lie, if they were given: beside its task."""
+    return dataset.folder / "tasks" / dataset.label_path(labels).name / "interactions.csv"
+
+
+def label_interactions(dataset: Dataset, labels: str, task: Task) -> NDArray[np.bool_] | None:
+    """Return which of a task's labels interact; None where that was not given, or there are not several labels.
+
+    Shape:
+        -> (K, K).
+    """
+    path = interactions_path(dataset, labels)
+    return read_interactions(path, task.names) if task.kind == "multilabel" and path.is_file() else None
