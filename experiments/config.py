@@ -53,8 +53,8 @@ class TrainingConfig(Strict):
     focal_gamma: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     interaction_target: Annotated[float, Field(ge=0, lt=1)] | None = None
-    interaction_gain: Annotated[float, Field(gt=0, le=1)] = 0.01
-    interaction_weight: Annotated[float, Field(gt=0)] = 1.0
+    interaction_gain: Annotated[float, Field(gt=0, le=1)] = 0.05
+    interaction_weight: Annotated[float, Field(gt=0)] = 3.0
     average: Literal["none", "ema", "swa"] = "none"
     average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
@@ -74,11 +74,12 @@ class CardConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """One architecture: an encoder a modality, a fusion, a width."""
+    """One architecture: an encoder a modality, a fusion, a width, and a head: linear, or `molecules` of drugs."""
 
     encoders: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
     fusion: str | dict[str, Any] = "cross_attention"
     dim: Annotated[int, Field(ge=LEAST_DIM)] = 64
+    head: str | dict[str, Any] = "linear"
 
     def architecture(self) -> Architecture:
         """Return the architecture this describes."""

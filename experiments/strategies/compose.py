@@ -173,6 +173,6 @@ def _control(
     if interactions is None:
         raise UsageError(
             "training.interaction_target needs to know which labels interact, and this label has no interactions.csv; "
-            "see: ehrfusion tasks medication --on FOLDER --interactions FILE"
+            "see: ehrfusion tasks medication --on FOLDER --interactions drug_classes"
         )
     return InteractionControl(interactions, target, training.interaction_gain, training.interaction_weight)

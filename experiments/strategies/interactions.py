@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from experiments.statistics.sets import CUT
 from experiments.tasks.interactions import interaction_rate
 
+TOLERATED = 0.005
+"""How far above its target a rate of tuning patients may be before another epoch is better whatever its score."""
+
 
 class Controlled(NamedTuple):
     """What a batch's answers call for: how much the run's own losses count, and the loss of interactions.
@@ -62,11 +65,8 @@ class InteractionControl(nn.Module):
         return interaction_rate(predictions >= CUT, self.matrix.cpu().numpy() > 0) or 0.0
 
     def order(self, entry: Mapping[str, float], other: Mapping[str, float]) -> int:
-        """Return 1 where an epoch interacts less than another beyond what is tolerated, -1 where it does more, or 0.
-
-        Tolerated is a rate up to target + gain, from where on nothing but interactions is learned from.
-        """
-        most = self.target + self.gain + 1e-9
+        """Return 1 where an epoch interacts less than another beyond what is tolerated, -1 where it does more, or 0."""
+        most = self.target + TOLERATED + 1e-9
         mine, others = (max(0.0, each["interaction_rate"] - most) for each in (entry, other))
         return (mine < others) - (mine > others)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
     from experiments.data.folder import Dataset
 
 _COLUMNS = ["first", "second"]
+KNOWN = "drug_classes"
+"""Stands in place of a file for the pairs of `known_interactions.csv` among the labels."""
 
 
 def read_interactions(path: Path, classes: Sequence[str]) -> NDArray[np.bool_]:
     """Read pairs of interacting classes as a symmetric matrix.
 
     Args:
-        path: CSV with the columns first and second, a pair a line.
-        classes: the labels of a task; pairs with a class that is none of them are refused.
+        path: CSV with the columns first and second, a pair a line; or `drug_classes` for the well-known pairs that come
+            with the package.
+        classes: the labels of a task; pairs with a class that is none of them are refused, the package's left out.
 
     Shape:
         -> (K, K), no class interacts with itself.
@@ -33,8 +37,10 @@ def read_interactions(path: Path, classes: Sequence[str]) -> NDArray[np.bool_]:
     Raises:
         UsageError: the file is not there, has other columns, an unknown class, or a class beside itself.
     """
+    if str(path) == KNOWN:
+        return known_interactions(classes)
     if not path.is_file():
-        raise UsageError(f"no such file: {path}")
+        raise UsageError(f"no such file: {path}; or say {KNOWN} for the pairs that come with the package")
     try:
         lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     except ValueError:
@@ -51,6 +57,31 @@ def read_interactions(path: Path, classes: Sequence[str]) -> NDArray[np.bool_]:
                 raise unknown("drug class", name, list(place), f"{path}: row {row}")
         found[place[pair[0]], place[pair[1]]] = found[place[pair[1]], place[pair[0]]] = True
     return found
+
+
+def known_interactions(classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which classes of drugs of the third ATC level interact by the package's own short list. Shape: (K, K).
+
+    Raises:
+        UsageError: none of the classes is in it.
+    """
+    text = (resources.files("experiments") / "tasks" / "known_interactions.csv").read_text(encoding="utf-8")
+    place = {name: number for number, name in enumerate(classes)}
+    pairs = [(line["first"], line["second"]) for line in csv.DictReader(text.splitlines())]
+    inside = [(place[first], place[second]) for first, second in pairs if first in place and second in place]
+    if not inside:
+        raise UsageError(f"{KNOWN}: none of its pairs is among the labels; they must be ATC classes such as B01A")
+    found = np.zeros((len(classes), len(classes)), bool)
+    first, second = np.array(inside).T
+    found[first, second] = found[second, first] = True
+    return found
+
+
+def write_interactions(path: Path, matrix: NDArray[np.bool_], classes: Sequence[str]) -> None:
+    """Write pairs as `read_interactions` reads them. Shape: (K, K)."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        pairs = ([classes[first], classes[second]] for first, second in np.argwhere(np.triu(matrix)))
+        csv.writer(file, lineterminator="\n").writerows([_COLUMNS, *pairs])
 
 
 def interaction_rate(given: NDArray[Any], matrix: NDArray[np.bool_]) -> float | None:
