@@ -69,8 +69,8 @@ def with_molecules(architecture: Architecture, store: Store) -> Architecture:
     known = label_molecules(task.names, store.knowledge().smiles)
     if not any(known):
         raise UsageError(
-            f"head: '{head.name}' knows no molecule of the labels {', '.join(task.names[:3])}...; name them by ATC codes "
-            "or classes, and give metadata/codes.parquet a column smiles"
+            f"head: '{head.name}' knows no molecule of the labels {', '.join(task.names[:3])}...; name them by ATC "
+            "codes or classes, and give metadata/codes.parquet a column smiles"
         )
     return replace(architecture, head=Spec(head.name, {**head.params, "molecules": known}))
 

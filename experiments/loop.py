@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -265,7 +265,7 @@ class Run:
             "optimizer": optimizer_tensors(self.optimizer),
         }
         tensors = {f"{part}.{name}": each for part, items in parts.items() for name, each in items.items()}
-        state = {name: getattr(self.state, name) for name in ("epoch", "best_epoch", "best_score", "seconds", "history")}
+        state = {each.name: getattr(self.state, each.name) for each in fields(State) if each.name != "best"}
         beside = {"seed": self.seed, "averaged": self.average.count, "strategies": self.strategies.state()}
         if self.companion is not None:
             beside["companion"] = self.companion.state()

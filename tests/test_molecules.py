@@ -10,6 +10,7 @@ from toy_training import ARCHITECTURE, folder, open_labels, run  # noqa: F401 - 
 
 from encoders.molecules import GROUPS, MOLECULES, MoleculeHead, groups_of, label_molecules, parse_smiles
 from experiments.bundle import load_bundle, save_bundle
+from experiments.config import TrainingConfig
 from experiments.feeding import with_molecules
 from experiments.stackable import Member, check_stackable
 from fusion import Architecture, Spec, UsageError
@@ -70,9 +71,7 @@ def test_a_score_is_the_whole_times_the_groups_of_the_drug_alone() -> None:
     before = head(x)
     assert before.shape == (3, 2, 4)
     assert head.mask.sum(1).tolist()[1::2] == [1.0, 1.0], "a drug without a molecule is its own group"
-    assert set(groups_of(IBUPROFEN)) | set(groups_of(METFORMIN)) and head.mask[2].sum() == len(
-        set(groups_of(IBUPROFEN)) | set(groups_of(METFORMIN))
-    )
+    assert head.mask[2].sum() == len({*groups_of(IBUPROFEN), *groups_of(METFORMIN)})
     with torch.no_grad():
         head.groups.weight += (1 - head.mask) * 100  # of groups that a drug does not have
     assert torch.equal(head(x), before)
@@ -126,20 +125,14 @@ def test_a_bundle_brings_its_molecules(labelled: Path, tmp_path: Path) -> None:
 
 
 def test_what_has_no_molecules_is_refused_in_a_line(labelled: Path) -> None:
-    with pytest.raises(UsageError, match="knows no molecule of the labels first, second...; name them by ATC codes"):
+    with pytest.raises(UsageError, match=r"no molecule of the labels first, second\.\.\.; name them by ATC codes"):
         with_molecules(MOLECULAR, open_labels(labelled, "findings"))
     with pytest.raises(UsageError, match="scores a label for each drug, a multilabel task; got a binary task"):
         with_molecules(MOLECULAR, open_labels(labelled, "outcome"))
     with pytest.raises(UsageError, match="head: 'molecules' cannot be trained together with others; can: linear"):
-        check_stackable([Member(MOLECULAR, _shared(), 0)])
+        check_stackable([Member(MOLECULAR, TrainingConfig(batch_order=0), 0)])
 
 
 def test_an_architecture_with_a_head_is_written_and_read_back() -> None:
     assert Architecture.from_dict(MOLECULAR.to_dict()) == MOLECULAR
     assert "head" not in ARCHITECTURE.to_dict(), "what there was before is written as before"
-
-
-def _shared() -> object:
-    from experiments.config import TrainingConfig
-
-    return TrainingConfig(batch_order=0)

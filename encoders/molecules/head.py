@@ -20,8 +20,8 @@ class MoleculeHead(nn.Module):
 
     Whole: atoms, told apart by their surroundings, pass messages along bonds; a drug is the mean of its molecules, each
     the sum of its atoms; matches m = sigmoid(x . drug) become LayerNorm(m + Linear(m)). Groups: x says how much each is
-    wanted, and a drug sums, by weights of its own, those that its molecules have. A label without a known molecule has a
-    learned vector as its drug, and a group that is its own.
+    wanted, and a drug sums, by weights of its own, those that its molecules have. A label without a known molecule has
+    a learned vector as its drug, and a group that is its own.
 
     Shape:
         patient vectors (..., D) -> logits (..., K); molecules: of each of K labels its SMILES, maybe none.
@@ -30,9 +30,9 @@ class MoleculeHead(nn.Module):
         UsageError: there are not as many lists of molecules as outputs, or one cannot be read.
 
     Reference:
-        Yang et al., SafeDrug: Dual Molecular Graph Encoders for Recommending Effective and Safe Drug Combinations, 2021.
-        There every drug has a molecule, and substructures are BRICS fragments; here they are functional groups, drugs
-        are normalised, and products of vectors are scaled by their width.
+        Yang et al., SafeDrug: Dual Molecular Graph Encoders for Recommending Effective and Safe Drug Combinations,
+        2021. There every drug has a molecule, and substructures are BRICS fragments; here they are functional groups,
+        drugs are normalised, and products of vectors are scaled by their width.
     """
 
     def __init__(
@@ -45,7 +45,9 @@ class MoleculeHead(nn.Module):
     ) -> None:
         super().__init__()
         if len(molecules) != outputs:
-            raise UsageError(f"head 'molecules' needs a list of molecules for each of {outputs} labels; got {len(molecules)}")
+            raise UsageError(
+                f"head 'molecules' needs a list of molecules for each of {outputs} labels; got {len(molecules)}"
+            )
         self.molecules = [list(each) for each in molecules]
         unknown = [place for place, each in enumerate(molecules) if not each]
         self._graphs([(label, text) for label, each in enumerate(molecules) for text in each], unknown)
@@ -120,6 +122,9 @@ def _surroundings(molecule: Molecule) -> list[str]:
 
 def _mask(molecules: Sequence[Sequence[str]]) -> Tensor:
     """Return which label has which group; one without any has a group of its own. Shape: -> (K, G)."""
-    has = [sorted({name for text in each for name in groups_of(text)}) or [f"label {i}"] for i, each in enumerate(molecules)]
+    has = [
+        sorted({name for text in each for name in groups_of(text)}) or [f"label {i}"]
+        for i, each in enumerate(molecules)
+    ]
     names = sorted({name for each in has for name in each})
     return torch.tensor([[float(name in each) for name in names] for each in has])

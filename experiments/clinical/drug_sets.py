@@ -29,8 +29,8 @@ NAMES = ("interaction_rate", "jaccard", "f1", "auprc", "drugs")
 def drug_sets(matrix: NDArray[np.bool_]) -> Quantities:
     """Return what is measured of sets of drugs, all of them means over rows or ratios of such.
 
-    The interaction rate is over the pairs of all sets; Jaccard index, F1 and average precision (of rows with a drug) are
-    of each row and averaged; `drugs` is how many a set has.
+    The interaction rate is over the pairs of all sets; Jaccard index, F1 and average precision (of rows with a drug)
+    are of each row and averaged; `drugs` is how many a set has.
 
     Shape:
         matrix (K, K); the predictions are probabilities (N, K).
@@ -68,8 +68,8 @@ def drug_sets_section(findings: Findings) -> Section | None:
     rows.append(["what was given", truth["interaction_rate"].interval, "", "", "", truth["drugs"].interval])
     heads = ["strategy", "interaction rate", "Jaccard", "F1", "AUPRC", "drugs a row"]
     note = (
-        f"A drug is predicted from a probability of {CUT} on. The interaction rate is the share of interacting pairs among "
-        "all pairs predicted together; the other scores are of each row's set and averaged."
+        f"A drug is predicted from a probability of {CUT} on. The interaction rate is the share of interacting pairs "
+        "among all pairs predicted together; the other scores are of each row's set and averaged."
     )
     if any(math.isnan(row[1].value) for row in rows):
         note += " Where it is not defined, no two drugs were predicted together."

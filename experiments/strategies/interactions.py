@@ -33,8 +33,10 @@ class InteractionControl(nn.Module):
     """A proportional controller between a run's losses and the loss of interacting pairs.
 
     With r the interaction rate of the sets predicted for a batch, the run's losses count b = 1 where r <= target, or
-    else b = max(0, 1 - (r - target) / gain); the loss of interactions counts 1 - b. That loss is `weight` times the mean
-    over patients and interacting pairs i, j of p_i p_j. A batch that predicts no pair has rate 0.
+    else b = max(0, 1 - (r - target) / gain); the loss of interactions counts 1 - b. That loss is `weight` times the
+    mean over patients and interacting pairs i, j of p_i p_j. A batch that predicts no pair has rate 0. A heavy loss
+    with a wide gain holds the rate near its target with b near 1; a light one or a narrow gain lets training swing
+    between the truth alone and interactions alone, and costs much more (docs/medication.md).
 
     Reference:
         Yang et al., SafeDrug: Dual Molecular Graph Encoders for Recommending Effective and Safe Drug Combinations,

@@ -235,12 +235,16 @@ class _DrugSets:
         """Write a label file a drug and what interacts, and return what is true of each split."""
         if not self.parts:
             return {}
-        subjects, times, pattern, available, split, given = (np.concatenate(each) for each in zip(*self.parts, strict=True))
+        subjects, times, pattern, available, split, given = (
+            np.concatenate(each) for each in zip(*self.parts, strict=True)
+        )
         keys = {"subject_id": subjects, "prediction_time": pl.Series(times).cast(pl.Datetime("us"))}
         for place in ("labels", "tasks"):
             (folder / place / drugs.LABEL).mkdir(parents=True)
         for name, column in zip(drugs.names(), given.T, strict=True):
-            write_table(pl.DataFrame({**keys, "boolean_value": column}), folder / "labels" / drugs.LABEL / f"{name}.parquet")
+            write_table(
+                pl.DataFrame({**keys, "boolean_value": column}), folder / "labels" / drugs.LABEL / f"{name}.parquet"
+            )
         pairs = pl.DataFrame(drugs.INTERACTIONS, schema=["first", "second"], orient="row")
         pairs.write_csv(folder / "tasks" / drugs.LABEL / "interactions.csv")
         rows = {name: np.flatnonzero(split == place) for place, name in enumerate(SPLITS)}
