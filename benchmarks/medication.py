@@ -51,13 +51,9 @@ def predictions(store: Store, arm: Arm, folds: int, seeds: int, settings: Mappin
     modalities = ("codes", "notes") if settings["notes"] else ("codes",)
     encoders = {each: Spec("bag") for each in modalities}
     architecture = Architecture(encoders, Spec("early"), 32, Spec(arm["head"]))
-    training = TrainingConfig(
-        epochs=settings["epochs"],
-        patience=settings["epochs"],
-        lr=3e-3,
-        metric="jaccard",
-        interaction_target=arm["target"],
-    )
+    epochs = settings["epochs"]
+    held_down = {"interaction_target": arm["target"], **settings["control"]}
+    training = TrainingConfig(epochs=epochs, patience=epochs, lr=3e-3, metric="jaccard", **held_down)
     stores = [fold_store(store, folds, fold, SplitConfig()) for fold in range(folds)]
     tested = held_out_rows(stores)
     found = []
@@ -149,6 +145,9 @@ def main() -> None:
     parser.add_argument("--on", nargs="+", choices=("planted", "mimic4"), default=["planted"])
     parser.add_argument("--mimic4", type=Path, help="a folder of `ehrfusion data mimic4` with the task medication")
     parser.add_argument("--targets", type=float, nargs="*", default=[0.08, 0.06, 0.04])
+    plain = TrainingConfig()
+    parser.add_argument("--gain", type=float, default=plain.interaction_gain)
+    parser.add_argument("--weight", type=float, default=plain.interaction_weight)
     parser.add_argument("--heads", nargs="+", default=["linear"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--patients", type=int, default=2000)
@@ -165,7 +164,8 @@ def main() -> None:
         store = open_arm(name, folder, labels, arguments.patients, arguments.runs)
         if planted:
             print(json.dumps(json.loads((folder / "truth.json").read_text())["drugs"]["held_out"]))
-        settings = {"epochs": arguments.epochs, "notes": planted}
+        control = {"interaction_gain": arguments.gain, "interaction_weight": arguments.weight}
+        settings = {"epochs": arguments.epochs, "notes": planted, "control": control}
         title = "planted recipe drugs" if planted else "medication on the MIMIC-IV demo"
         print(title, flush=True)
         found[title] = measured(store, arms, 1 if planted else arguments.folds, arguments.seeds, settings)
