@@ -55,6 +55,7 @@ class MoleculeHead(nn.Module):
         self.steps = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers))
         self.without = nn.Parameter(torch.randn(len(unknown), dim))
         self.mix, self.norm = nn.Linear(outputs, outputs), nn.LayerNorm(outputs)
+        nn.init.ones_(self.norm.bias)  # a factor around 1 to begin with; around 0, signs would have to be found first
         self.wanted = nn.Linear(dim, self.mask.shape[1])
         self.groups = nn.Linear(self.mask.shape[1], outputs)
 
