@@ -14,6 +14,7 @@ from experiments.criterion import make_criterion
 from experiments.data.store import Store
 from experiments.metrics import Metric, selection_metric
 from experiments.strategies import Strategies, make_strategies
+from experiments.tasks.interactions import label_interactions
 from fusion import FusionModel
 
 if TYPE_CHECKING:
@@ -40,5 +41,7 @@ class Aim(NamedTuple):
 def aim_of_task(model: FusionModel, store: Store, training: TrainingConfig, device: torch.device) -> Aim:
     """Return the aim of supervised training: the labels of the train split, judged on the tuning split."""
     learned, tuning = store.cohort.rows("train"), store.cohort.rows("tuning")
-    strategies = make_strategies(model, make_criterion(store, training, learned, device), training)
+    wanted = training.interaction_target is not None
+    interactions = label_interactions(store.dataset, store.config.labels, store.task) if wanted else None
+    strategies = make_strategies(model, make_criterion(store, training, learned, device), training, interactions)
     return Aim(selection_metric(store.task, training), strategies, store.cohort.targets, learned, tuning)

@@ -134,7 +134,8 @@ def run_benchmark(
     Raises:
         UsageError: unknown recipe or fusion.
     """
-    chosen = list(recipes) if recipes is not None else [name for name in RECIPES if name != "mixed"]
+    usual = [name for name, recipe in RECIPES.items() if name != "mixed" and not recipe.drugs]
+    chosen = list(recipes) if recipes is not None else usual
     for name in chosen:
         if name not in RECIPES:
             raise unknown("recipe", name, RECIPES)

@@ -19,12 +19,13 @@ from PIL import Image as Pillow
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
+from encoders.molecules import MoleculeHead
 from encoders.records import CodeEvents, Image, Note, Record, UnreadableImage
 from encoders.weights import without_pretrained
 from experiments.card import model_card
 from experiments.data.folder import is_inside, read_json
 from experiments.whole import whole_folder
-from fusion.component import Architecture, UsageError
+from fusion.component import Architecture, Spec, UsageError
 from fusion.model import FusionModel
 from fusion.task import Task, activate
 
@@ -109,7 +110,7 @@ def save_bundle(
         raise UsageError(f"{folder}: already exists; choose another folder")
     description = {
         "format": FORMAT,
-        "architecture": architecture.to_dict(),
+        "architecture": _complete(architecture, model).to_dict(),
         "task": task.to_dict(),
         "preprocessors": {modality: each.to_dict() for modality, each in preprocessors.items()},
         "preparations": {
@@ -126,6 +127,14 @@ def save_bundle(
         sums = {name: _sha256(temporary / name) for name in (WEIGHTS, MODEL, CARD)}
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "sha256": sums}, indent=1), encoding="utf-8")
     return folder
+
+
+def _complete(architecture: Architecture, model: FusionModel) -> Architecture:
+    """Add the molecules that a head found in the data it was trained on; a bundle is loaded without these."""
+    if not isinstance(model.head, MoleculeHead):
+        return architecture
+    head = Spec(architecture.head.name, {**architecture.head.params, "molecules": model.head.molecules})
+    return replace(architecture, head=head)
 
 
 def load_bundle(folder: Path, device: str | torch.device = "cpu") -> Predictor:

@@ -154,7 +154,7 @@ def _study_verbs(verbs: Verbs) -> None:
     compare.set_defaults(run="compare")
     benchmark = verbs.add_parser("benchmark", help="every strategy on every synthetic recipe, as one table")
     benchmark.add_argument("--by", choices=("fusion", "training"), default="fusion")
-    benchmark.add_argument("--recipes", type=names, default=None, metavar="A,B", help="default: all but mixed")
+    benchmark.add_argument("--recipes", type=names, default=None, metavar="A,B", help="all but mixed and drugs")
     benchmark.add_argument("--strategies", type=names, default=None, metavar="A,B", help="fusions (default: all)")
     benchmark.add_argument("--patients", type=count, default=1200)
     benchmark.add_argument("--seeds", type=count, default=3)

@@ -25,7 +25,8 @@ class TrainingConfig(Strict):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
 
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
-    together; without one the order hangs on a run's own seed. `compile` is for GPUs and
+    together; without one the order hangs on a run's own seed. `interaction_target` is the share of interacting pairs
+    that predicted sets of drugs may have (docs/medication.md). `compile` is for GPUs and
     long runs, for each run compiles anew: `torch.compile`, by `reduce-overhead` with CUDA graphs. With several
     `devices` a batch is dealt out to as many GPUs, or processes where there is none.
     """
@@ -51,6 +52,9 @@ class TrainingConfig(Strict):
     class_weights: bool = False
     focal_gamma: Annotated[float, Field(ge=0)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    interaction_target: Annotated[float, Field(ge=0, lt=1)] | None = None
+    interaction_gain: Annotated[float, Field(gt=0, le=1)] = 0.05
+    interaction_weight: Annotated[float, Field(gt=0)] = 3.0
     average: Literal["none", "ema", "swa"] = "none"
     average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99
 
@@ -70,11 +74,12 @@ class CardConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """One architecture: an encoder a modality, a fusion, a width."""
+    """One architecture: an encoder a modality, a fusion, a width, and a head: linear, or `molecules` of drugs."""
 
     encoders: Annotated[dict[str, str | dict[str, Any]], Field(min_length=1)]
     fusion: str | dict[str, Any] = "cross_attention"
     dim: Annotated[int, Field(ge=LEAST_DIM)] = 64
+    head: str | dict[str, Any] = "linear"
 
     def architecture(self) -> Architecture:
         """Return the architecture this describes."""

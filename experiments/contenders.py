@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from encoders.codes import TEXTS
@@ -127,11 +127,11 @@ def contenders(subject: Subject, *, by: str = "fusion", controls: bool = True) -
     if len(architecture.encoders) > 1:
         for name in dict.fromkeys([*subject.fusions, architecture.fusion.name]):
             spec = architecture.fusion if name == architecture.fusion.name else Spec(name)
-            found[name] = Contender("fusion", Architecture(architecture.encoders, spec, architecture.dim))
+            found[name] = Contender("fusion", replace(architecture, fusion=spec))
     if preferred is not None and 1 < len(preferred.encoders) < len(architecture.encoders):
         found[f"{preferred.fusion.name} of {' + '.join(preferred.encoders)}"] = Contender("fusion", preferred)
     for modality, encoder in architecture.encoders.items():
-        alone = Architecture({modality: encoder}, Spec("early"), architecture.dim)
+        alone = replace(architecture, encoders={modality: encoder}, fusion=Spec("early"))
         found[modality] = Contender("modality", alone)
     found |= _without_one(architecture, [each.architecture for each in found.values()])
     return found | (held_against if "codes" in architecture.encoders else {})
@@ -158,7 +158,7 @@ def _without_one(architecture: Architecture, others: list[Architecture | None]) 
     found = {}
     for modality in architecture.encoders:
         rest = {name: encoder for name, encoder in architecture.encoders.items() if name != modality}
-        fewer = Architecture(rest, architecture.fusion, architecture.dim)
+        fewer = replace(architecture, encoders=rest)
         if fewer not in others:  # the search may have preferred it already
             found[f"without {modality}"] = Contender("without", fewer)
     return found

@@ -21,7 +21,7 @@ def add_data(verbs: Any) -> None:
     synthetic.add_argument("--patients", type=count, default=2000)
     synthetic.add_argument("--seed", type=int, default=0)
     synthetic.add_argument(
-        "--recipe", default="mixed", help="redundant, unique, synergy, ancestor, missing, noise, mixed"
+        "--recipe", default="mixed", help="redundant, unique, synergy, ancestor, missing, noise, drugs, mixed"
     )
     synthetic.add_argument("--missing", choices=("random", "severity"), default="random")
     synthetic.add_argument("--note-missing", type=share, help="share without notes (default: the recipe's)")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from encoders import ENCODERS
+from encoders.heads import HEADS, LINEAR
+from encoders.molecules import label_molecules
 from encoders.preprocessor import Preparation, preparation
 from experiments.data.store import Store
 from experiments.features import feature_source
 from fusion import FUSIONS, FusionModel
-from fusion.component import Architecture, UsageError, build, find, unknown
+from fusion.component import Architecture, Spec, UsageError, build, find, unknown
 
 Preprocess = Mapping[str, Mapping[str, Any]]
 
@@ -48,7 +51,28 @@ def build_model(
         for modality, spec in architecture.encoders.items()
     }
     fusion = build(FUSIONS, architecture.fusion, list(encoders), architecture.dim, where="fusion")
-    return FusionModel(encoders, fusion, architecture.dim, outputs, modality_dropout)
+    head = build(HEADS, architecture.head, architecture.dim, outputs, where="head")
+    return FusionModel(encoders, fusion, architecture.dim, outputs, modality_dropout, head)
+
+
+def with_molecules(architecture: Architecture, store: Store) -> Architecture:
+    """Tell a head that scores drugs by their molecules what these are; other architectures stay as they are.
+
+    Raises:
+        UsageError: the task has not several labels, or no molecule of any is known.
+    """
+    head, task = architecture.head, store.task
+    if head.name == LINEAR or "molecules" in head.params:
+        return architecture
+    if task.kind != "multilabel":
+        raise UsageError(f"head: '{head.name}' scores a label for each drug, a multilabel task; got a {task.kind} task")
+    known = label_molecules(task.names, store.knowledge().smiles)
+    if not any(known):
+        raise UsageError(
+            f"head: '{head.name}' knows no molecule of the labels {', '.join(task.names[:3])}...; name them by ATC "
+            "codes or classes, and give metadata/codes.parquet a column smiles"
+        )
+    return replace(architecture, head=Spec(head.name, {**head.params, "molecules": known}))
 
 
 def check_architecture(architecture: Architecture) -> None:
@@ -58,6 +82,7 @@ def check_architecture(architecture: Architecture) -> None:
             raise unknown("modality", modality, ENCODERS)
         find(ENCODERS[modality], spec, f"encoders.{modality}")
     find(FUSIONS, architecture.fusion, "fusion")
+    find(HEADS, architecture.head, "head")
 
 
 def sources(

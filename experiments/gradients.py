@@ -29,7 +29,8 @@ def gradients(
 
     Each part counts by its share of the patients, so that a loss that is a mean over patients gives the gradient of the
     whole batch, within float error and but for dice. What looks across patients sees a part instead: batch
-    normalisation, contrastive alignment, loads of experts, and the mean over those who have a modality.
+    normalisation, contrastive alignment, loads of experts, interaction rates, and the mean over those who have a
+    modality.
     """
     losses: dict[str, Tensor] = {}
     sure: list[tuple[int, Mapping[str, float]]] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,8 +177,8 @@ class Run:
         if self.average.kind == "ema":
             self.average.after_step(trainable_state(self.model))
         total = torch.stack(list(found.losses.values())).sum()
-        several = found.losses if len(found.losses) > 1 else {}
-        return {"train_loss": total, **{f"loss_{name}": each for name, each in several.items()}}
+        named = {f"loss_{name}": each for name, each in found.losses.items()}
+        return {"train_loss": total, **(named if len(named) > 1 else {})}
 
     def learn(self, batch: Batch, at_once: int) -> Learned:
         """Give the weights the gradients of a batch, of at most so many of its patients at once."""
@@ -232,8 +232,8 @@ class Run:
         Raises:
             NotFinite: the score is NaN or infinite.
         """
-        task = self.store.task
-        metrics = score(task, self.store.cohort.targets[self.tuning], squeeze_outputs(task, found))
+        task, targets = self.store.task, self.store.cohort.targets[self.tuning]
+        metrics = score(task, targets, squeeze_outputs(task, found)) | self.strategies.measured(found)
         value = metrics[self.metric.name]
         if not math.isfinite(value):
             raise NotFinite(f"the tuning {self.metric.name} is {value} in epoch {self.state.epoch + 1}")
@@ -245,9 +245,15 @@ class Run:
         state.epoch += 1
         state.seconds += entry["seconds"]
         state.history.append(entry)
-        if entry["score"] * self.sign > state.best_score:
+        if self.is_best(entry):
             state.best_score, state.best_epoch = entry["score"] * self.sign, state.epoch
             state.best = {name: each.detach().cpu().clone() for name, each in trainable_state(self.model).items()}
+
+    def is_best(self, entry: dict[str, float]) -> bool:
+        """Tell whether an epoch is better than all before: by what interactions are tolerated, then by its score."""
+        control, best = self.strategies.control, self.state.best_epoch
+        order = control.order(entry, self.state.history[best - 1]) if control and best else 0
+        return order > 0 or (order == 0 and entry["score"] * self.sign > self.state.best_score)
 
     def save(self, path: Place) -> None:
         """Write everything needed to go on after this epoch."""
@@ -259,8 +265,7 @@ class Run:
             "optimizer": optimizer_tensors(self.optimizer),
         }
         tensors = {f"{part}.{name}": each for part, items in parts.items() for name, each in items.items()}
-        names = ("epoch", "best_epoch", "best_score", "seconds", "history")
-        state = {name: getattr(self.state, name) for name in names}
+        state = {each.name: getattr(self.state, each.name) for each in fields(State) if each.name != "best"}
         beside = {"seed": self.seed, "averaged": self.average.count, "strategies": self.strategies.state()}
         if self.companion is not None:
             beside["companion"] = self.companion.state()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from experiments.compare_config import CompareConfig
 from experiments.config import TrainingConfig
 from experiments.statistics.means import OfMeans
+from experiments.statistics.sets import f1, jaccard, mean_of_defined, precision_of_rows
 from fusion.component import unknown
 from fusion.task import Kind, Task
 
@@ -25,6 +26,9 @@ _NAMES = {
     "auroc_micro": "AUROC (pooled labels)",
     "auprc": "AUPRC",
     "auprc_macro": "AUPRC (mean over labels)",
+    "auprc_samples": "AUPRC (mean over rows)",
+    "jaccard": "Jaccard index",
+    "f1": "F1 (mean over rows)",
     "brier": "Brier score",
     "ece": "calibration error",
     "rmse": "RMSE",
@@ -176,6 +180,9 @@ METRICS: Mapping[str, Metric] = {
         Metric("auroc_macro", auroc_macro, True, ("multilabel",)),
         Metric("auroc_micro", auroc_micro, True, ("multilabel",)),
         Metric("auprc_macro", auprc_macro, True, ("multilabel",)),
+        Metric("auprc_samples", OfMeans(precision_of_rows, mean_of_defined), True, ("multilabel",)),
+        Metric("jaccard", OfMeans(jaccard), True, ("multilabel",)),
+        Metric("f1", OfMeans(f1), True, ("multilabel",)),
         Metric("brier", OfMeans(squared_error), False, ("binary", "multiclass")),
         Metric("ece", OfMeans(miscalibration, _total_size), False, ("binary", "multiclass")),
         Metric("log_loss", OfMeans(surprise), False, ("binary", "multiclass")),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from experiments.clinical.calibration import calibration_section
 from experiments.clinical.conformal import conformal_section
 from experiments.clinical.decisions import decisions_section
+from experiments.clinical.drug_sets import drug_sets_section
 from experiments.clinical.external import external_section
 from experiments.clinical.subgroups import subgroups_section
 from experiments.comparison import Comparison
@@ -51,6 +52,7 @@ SECTIONS: tuple[Callable[[Findings], Section | None], ...] = (
     calibration_section,
     decisions_section,
     conformal_section,
+    drug_sets_section,
     subgroups_section,
     external_section,
     modality_values,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from encoders import ENCODERS
+from encoders.heads import LINEAR
 from encoders.stacked import STACKABLE as STACKABLE_ENCODERS
 from experiments.config import TrainingConfig
 from experiments.feeding import check_architecture
@@ -18,7 +19,8 @@ from search.space import Space
 
 OWN = ("lr", "weight_decay", "clip", "warmup_steps")
 """The training settings in which runs trained together may differ."""
-_PLAIN = ("modality_dropout", "unimodal_loss", "alignment", "balance", "average", "devices")  # as a plain run has them
+_PLAIN = ("modality_dropout", "unimodal_loss", "alignment", "balance", "average", "devices", "interaction_target")
+# as a plain run has them
 
 
 class Watch(NamedTuple):
@@ -132,6 +134,8 @@ def _check_kinds(architecture: Architecture) -> None:
                 f"encoders.{modality}: '{spec.name}' cannot be trained together with others; "
                 f"of {modality} can: {', '.join(known) or 'none'}"
             )
+    if architecture.head.name != LINEAR:
+        raise UsageError(f"head: '{architecture.head.name}' cannot be trained together with others; can: {LINEAR}")
     known = [name for name, kind in FUSIONS.items() if kind in STACKABLE_FUSIONS]
     if architecture.fusion.name not in known:
         raise UsageError(

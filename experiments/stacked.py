@@ -6,12 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from encoders.stacked import stack_encoders
 from experiments.compiling import begin_step, check_compile, compile_parts
@@ -156,7 +156,9 @@ class _Stack:
         }
         fusion = stack_fusion([model.fusion for model in models], self.dice)
         compile_parts([*encoders.values(), fusion], runs[0].training.compile, device)
-        self.model = StackedModel(models, encoders, fusion, StackedLinear([model.head for model in models])).to(device)
+        self.model = StackedModel(
+            models, encoders, fusion, StackedLinear([cast(nn.Linear, model.head) for model in models])
+        ).to(device)
 
     def epoch(self, asked: Callable[[], bool]) -> dict[int, NotFinite]:
         """Train every run for an epoch and score it; return those that are not finite, by their place.

@@ -13,7 +13,7 @@ def add_tasks(verbs: Any) -> None:
     )
     tasks.add_argument("name", nargs="?", help="one of them, or a YAML file of your own")
     tasks.add_argument("--on", type=Path, default=None, metavar="FOLDER", help="write its labels into this data folder")
-    text = "CSV with the columns first and second: classes of drugs that interact"
+    text = "CSV with the columns first and second: classes of drugs that interact; or drug_classes: well-known pairs"
     tasks.add_argument("--interactions", type=Path, default=None, metavar="FILE", help=text)
     tasks.add_argument("--overwrite", action="store_true", help="compute labels that are there again")
     form = tasks.add_mutually_exclusive_group()

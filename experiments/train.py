@@ -12,7 +12,7 @@ from experiments.config import TrainingConfig
 from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.device import peak_memory_mb, pick_device, reset_peak_memory, seed_everything
-from experiments.feeding import build_model, preparations, sources
+from experiments.feeding import build_model, preparations, sources, with_molecules
 from experiments.loop import EpochReport, NotFinite, Run, Stopped
 from experiments.metrics import selection_metric
 from experiments.pretraining.use import check_vocabularies
@@ -76,6 +76,7 @@ def train(
     check_devices(training, device)
     seed_everything(seed, training.deterministic)
     reset_peak_memory(device)
+    architecture = with_molecules(architecture, store)
     plans = preparations(architecture, preprocess or {})
     store.prepare(list(plans.values()))
     check_vocabularies(plans, store)

@@ -13,7 +13,7 @@ from experiments.contenders import Contender
 from experiments.costs import PATIENTS, count_flops
 from experiments.data.batches import iterate_batches
 from experiments.data.store import Store
-from experiments.feeding import build_model, preparations, sources
+from experiments.feeding import build_model, preparations, sources, with_molecules
 from fusion import Architecture
 
 _CPU = torch.device("cpu")
@@ -29,6 +29,7 @@ class Work:
 
 def flops_of(architecture: Architecture, store: Store, preprocess: Mapping[str, Mapping[str, Any]]) -> float:
     """Count the operations of a forward pass for one patient of the tuning split, on average."""
+    architecture = with_molecules(architecture, store)
     plans = preparations(architecture, preprocess)
     store.prepare(list(plans.values()))
     fitted = {modality: store.preprocessor(plan) for modality, plan in plans.items()}

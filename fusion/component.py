@@ -135,22 +135,25 @@ class Spec:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is searched, written in YAML, logged, registered and rebuilt: encoders by modality, fusion, width."""
+    """What is searched, written in YAML, logged, registered and rebuilt: encoders by modality, fusion, width, head."""
 
     encoders: Mapping[str, Spec]
     fusion: Spec
     dim: int = 64
+    head: Spec = Spec("linear")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that `from_dict` reads back."""
+        """Return plain data that `from_dict` reads back; a plain linear head is not mentioned."""
         encoders = {modality: spec.to_dict() for modality, spec in self.encoders.items()}
-        return {"encoders": encoders, "fusion": self.fusion.to_dict(), "dim": self.dim}
+        head = {"head": self.head.to_dict()} if self.head != Spec("linear") else {}
+        return {"encoders": encoders, "fusion": self.fusion.to_dict(), "dim": self.dim, **head}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Architecture:
         """Rebuild an architecture from `to_dict` or from YAML."""
         encoders = {modality: Spec.parse(spec) for modality, spec in data["encoders"].items()}
-        return cls(encoders, Spec.parse(data["fusion"]), int(data.get("dim", 64)))
+        head = Spec.parse(data.get("head", "linear"))
+        return cls(encoders, Spec.parse(data["fusion"]), int(data.get("dim", 64)), head)
 
 
 def hyperparameters(component: type) -> dict[str, Hyperparameter]:

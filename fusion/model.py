@@ -56,7 +56,7 @@ class FusionModel(nn.Module):
     """Encode the modalities a patient has, fuse them, and predict.
 
     Encoders run only on the patients who have their modality. In training, `modality_dropout` hides a modality
-    from a patient with that probability, never the last one.
+    from a patient with that probability, never the last one. The head is linear unless another is given.
 
     Shape:
         inputs: Mapping of modality to Inputs with a `mask` (B, ...) -> logits (B, K).
@@ -69,10 +69,12 @@ class FusionModel(nn.Module):
         dim: int,
         outputs: int,
         modality_dropout: float = 0.0,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.encoders, self.fusion = nn.ModuleDict(dict(encoders)), fusion
-        self.head, self.dim, self.modality_dropout = nn.Linear(dim, outputs), dim, modality_dropout
+        self.head = nn.Linear(dim, outputs) if head is None else head
+        self.dim, self.modality_dropout = dim, modality_dropout
 
     def forward(self, inputs: Mapping[str, Any]) -> Tensor:
         """Return the logits of each patient."""
@@ -91,7 +93,7 @@ class FusionModel(nn.Module):
         has = torch.stack([present(inputs[name].mask) for name in self.encoders], dim=1)
         if self.training and self.modality_dropout > 0:
             has = drop_modalities(has, self.modality_dropout)
-        nothing = self.head.weight.new_zeros(self.dim)
+        nothing = next(self.head.parameters()).new_zeros(self.dim)
         return {
             name: encode_present(encoder, inputs[name], has[:, i], nothing)
             for i, (name, encoder) in enumerate(self.encoders.items())

@@ -131,9 +131,29 @@ def test_every_other_metric_equals_scikit_learn() -> None:
         assert found[f"auroc_{average}"] == pytest.approx(expected, abs=1e-12)
     expected = sklearn_metrics.average_precision_score(labels, shares, average="macro")
     assert found["auprc_macro"] == pytest.approx(expected, abs=1e-12)
+    sets = (labels, shares >= 0.5)
+    for name, theirs in (("jaccard", sklearn_metrics.jaccard_score), ("f1", sklearn_metrics.f1_score)):
+        assert found[name] == pytest.approx(theirs(*sets, average="samples", zero_division=1.0), abs=1e-12)
     value, guess = rng.normal(size=50), rng.normal(size=50)
     found = score(Task("regression"), value, guess)
     assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(value, guess), abs=1e-12)
+
+
+def test_sets_of_labels_by_hand() -> None:
+    target = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    predicted = np.array([[0.9, 0.2, 0.7, 0.5], [0.1, 0.2, 0.3, 0.4], [0.3, 0.3, 0.3, 0.1], [0.6, 0.1, 0.1, 0.1]])
+    found = score(Task("multilabel", tuple("abcd")), target, predicted)
+    assert found["jaccard"] == pytest.approx((1 / 4 + 1 + 0 + 0) / 4)  # nothing predicted of nothing is right
+    assert found["f1"] == pytest.approx((2 / 5 + 1 + 0 + 0) / 4)
+    assert found["auprc_samples"] == pytest.approx(((1 + 2 / 4) / 2 + 1 / 3) / 2)  # ties are one step
+    assert np.isnan(score(Task("multilabel", tuple("abcd")), target[1:2], predicted[1:2])["auprc_samples"])
+
+
+def test_average_precision_of_rows_is_that_of_each_row_alone() -> None:
+    rng = np.random.default_rng(1)
+    target, predicted = rng.random((40, 6)) < 0.4, rng.integers(0, 4, (40, 6)) / 4
+    each = [sklearn_metrics.average_precision_score(t, p) for t, p in zip(target, predicted, strict=True) if t.any()]
+    assert METRICS["auprc_samples"](target, predicted) == pytest.approx(np.mean(each), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))

@@ -33,7 +33,7 @@ class Objectives(nn.Module):
         UsageError: an encoder or its preprocessor is not one that an objective can ask.
     """
 
-    blend = None
+    blend = control = None
 
     def __init__(self, settings: PretrainConfig, model: FusionModel, preprocessors: Mapping[str, Any]) -> None:
         super().__init__()
@@ -57,6 +57,8 @@ class Objectives(nn.Module):
     def forward(self, model: FusionModel, inputs: Mapping[str, Any], target: Tensor) -> Step:  # noqa: ARG002
         """Ask everything; there is no target but the records themselves."""
         losses: dict[str, Tensor] = {}
+        weight = next(model.head.parameters())
+        nothing = weight.sum() * 0.0  # where nobody in a batch has anything, there is still a gradient: none
         for name, ask in self.masked.items():
             rows, some = present_rows(inputs[name])
             if len(rows):
@@ -64,7 +66,7 @@ class Objectives(nn.Module):
         if self.forwards:
             rows, some = present_rows(inputs["codes"])
             encoder = cast(TimelineTransformer, model.encoders["codes"])  # the settings see to it
-            losses["next_event"] = next_event(encoder, some) if len(rows) else model.head.weight.sum() * 0.0
+            losses["next_event"] = next_event(encoder, some) if len(rows) else nothing
         if self.contrast is not None or self.streams is not None:
             tokens = model.encode(inputs)
             if self.contrast is not None:
@@ -72,7 +74,6 @@ class Objectives(nn.Module):
             if self.streams is not None:
                 found = self.streams(model.encoders[self.coded], inputs[self.coded], tokens["notes"])
                 losses |= {f"umm_{key}": loss for key, loss in found.items()}
-        nothing = model.head.weight.sum() * 0.0  # where nobody in a batch has anything, there is still a gradient: none
         return Step(losses or {"nothing": nothing}, nothing, {})
 
     def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:  # noqa: ARG002

@@ -13,6 +13,7 @@ from experiments.strategies.alignment import Alignment
 from experiments.strategies.balance import InfoReg, OgmGe
 from experiments.strategies.blending import GradientBlend
 from experiments.strategies.compose import Step, Strategies, make_strategies
+from experiments.strategies.interactions import InteractionControl
 from experiments.strategies.probes import Probes
 from fusion.model import drop_modalities
 from fusion.task import Criterion
@@ -24,6 +25,7 @@ STRATEGIES: Mapping[str, Callable[..., Any]] = {
     "balance: info_reg": InfoReg,
     "balance: gradient_blend": GradientBlend,
     "alignment": Alignment,
+    "interaction_target": InteractionControl,
     "class_weights, focal_gamma, label_smoothing": Criterion,
     "average: ema, swa": WeightAverage,
     "layer_decay": layer_scales,

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from experiments.config import TrainingConfig
 from experiments.strategies.alignment import Alignment
 from experiments.strategies.balance import Balance, InfoReg, OgmGe, confidences
 from experiments.strategies.blending import JOINT, GradientBlend
+from experiments.strategies.interactions import InteractionControl
 from experiments.strategies.probes import Probes
 from fusion import Criterion, Fused, FusionModel, Tokens, UsageError
 from fusion.model import mean_where
@@ -36,9 +39,17 @@ class Strategies(nn.Module):
         called with the model's inputs and target -> Step.
     """
 
-    def __init__(self, modalities: Sequence[str], dim: int, criterion: Criterion, training: TrainingConfig) -> None:
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        dim: int,
+        criterion: Criterion,
+        training: TrainingConfig,
+        control: InteractionControl | None = None,
+    ) -> None:
         super().__init__()
         self.modalities, self.criterion, self.training_config = tuple(modalities), criterion, training
+        self.control = control
         several = len(self.modalities) > 1
         balance = training.balance if several else "none"
         probing = several and (training.unimodal_loss > 0 or balance != "none")
@@ -59,6 +70,9 @@ class Strategies(nn.Module):
             confidence = self._probe(tokens, target, losses)
         if self.alignment is not None:
             losses["alignment"] = self.training_config.alignment * self.alignment(tokens)
+        if self.control is not None:
+            own, unsafe, _ = self.control(logits)
+            losses = {name: own * each for name, each in losses.items()} | {"interactions": (1 - own) * unsafe}
         return Step(losses, logits, confidence)
 
     def adjust(self, encoders: Mapping[str, nn.Module], confidence: Mapping[str, float]) -> dict[str, float]:
@@ -77,6 +91,10 @@ class Strategies(nn.Module):
             found[name] = (self.criterion.rows(answers[:, i], target) * has[:, i]).sum()
             found[f"{name} count"] = has[:, i].sum().float()
         return found
+
+    def measured(self, predictions: NDArray[np.float32]) -> dict[str, float]:
+        """Return what a strategy wants to know of tuning predictions. Shape: (N, K)."""
+        return {} if self.control is None else {"interaction_rate": self.control.rate_of(predictions)}
 
     def end_epoch(self) -> None:
         """Take note that an epoch is over."""
@@ -126,13 +144,35 @@ class Strategies(nn.Module):
         return confidences(self.modalities, sure, has)
 
 
-def make_strategies(model: FusionModel, criterion: Criterion, training: TrainingConfig) -> Strategies:
+def make_strategies(
+    model: FusionModel, criterion: Criterion, training: TrainingConfig, interactions: NDArray[np.bool_] | None = None
+) -> Strategies:
     """Build the strategies of a run.
 
+    Args:
+        interactions: which labels interact, where that is known. Shape: (K, K).
+
     Raises:
-        UsageError: a strategy that the kind of task does not know.
+        UsageError: a strategy that the kind of task does not know, or interactions to be held down that nobody gave.
     """
     for name in ("label_smoothing", "focal_gamma", "class_weights"):
         if criterion.task.kind == "regression" and getattr(training, name):
             raise UsageError(f"training.{name} is about classes; a regression task has none")
-    return Strategies(list(model.encoders), model.dim, criterion, training)
+    control = _control(criterion, training, interactions)
+    return Strategies(list(model.encoders), model.dim, criterion, training, control)
+
+
+def _control(
+    criterion: Criterion, training: TrainingConfig, interactions: NDArray[np.bool_] | None
+) -> InteractionControl | None:
+    target, kind = training.interaction_target, criterion.task.kind
+    if target is None:
+        return None
+    if kind != "multilabel":
+        raise UsageError(f"training.interaction_target is about sets of drugs, a multilabel task; got a {kind} task")
+    if interactions is None:
+        raise UsageError(
+            "training.interaction_target needs to know which labels interact, and this label has no interactions.csv; "
+            "see: ehrfusion tasks medication --on FOLDER --interactions drug_classes"
+        )
+    return InteractionControl(interactions, target, training.interaction_gain, training.interaction_weight)

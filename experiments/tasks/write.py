@@ -9,12 +9,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from experiments.data.folder import Dataset, open_dataset, read_json
 from experiments.sources.folder import write_json, write_table
 from experiments.tasks.counts import shown, shown_flow
 from experiments.tasks.definition import TaskDefinition
 from experiments.tasks.evaluate import Result, evaluate
-from experiments.tasks.interactions import interaction_rate, read_interactions
+from experiments.tasks.interactions import interaction_rate, read_interactions, write_interactions
 from experiments.tasks.patterns import kinds_at, patterns
 from experiments.tasks.pictures import flow_png, flow_svg
 from experiments.whole import one_at_a_time, whole_file, whole_folder
@@ -49,12 +52,13 @@ def label_folder(
     table = patterns(kinds_at(dataset, result.rows), truth)
     about: dict[str, Any] = {"task": task.name, "flow": shown_flow(result.flow), "patterns": table}
     about |= {"classes": _classes(result), "left_out_labels": len(result.rare), "assumed": shown(result.assumed)}
+    matrix = None
     if interactions is not None:
         matrix = read_interactions(interactions, list(result.labels))
         about["interactions"] = interaction_rate(result.rows.select(list(result.labels)).to_numpy(), matrix)
     with one_at_a_time(folder / "labels"), ExitStack() as stack:
         notes = stack.enter_context(whole_folder(dataset.folder / "tasks" / task.name, private=True))
-        _write_notes(notes, result, about, interactions)
+        _write_notes(notes, result, about, matrix)
         _write_labels(stack, dataset.folder / "labels", result)
         _write_flow(stack, dataset, result)
     return about
@@ -98,7 +102,7 @@ def _write_flow(stack: ExitStack, dataset: Dataset, result: Result) -> None:
     write_json(stack.enter_context(whole_file(path, private=True)), known)
 
 
-def _write_notes(folder: Path, result: Result, about: dict[str, Any], interactions: Path | None) -> None:
+def _write_notes(folder: Path, result: Result, about: dict[str, Any], matrix: NDArray[np.bool_] | None) -> None:
     task = result.task
     plain = task.model_dump(by_alias=True, exclude_defaults=True, mode="json")
     (folder / "task.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -108,5 +112,5 @@ def _write_notes(folder: Path, result: Result, about: dict[str, Any], interactio
     if result.labels:
         with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("label", "name"), *result.labels.items()])
-    if interactions is not None:
-        shutil.copyfile(interactions, folder / "interactions.csv")
+    if matrix is not None:
+        write_interactions(folder / "interactions.csv", matrix, list(result.labels))

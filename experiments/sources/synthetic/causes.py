@@ -83,16 +83,19 @@ class Causes:
 
     def score(self, modalities: Sequence[str]) -> NDArray[np.float64]:
         """P(label = 1 | what these modalities show and which of them are there). Shape: (P, A)."""
+        found = np.empty_like(self.joint)
+        for p, a in self.alike(modalities):
+            weight = self.joint[p, a]
+            found[p, a] = (weight * self.risk[p]).sum() / max(weight.sum(), 1e-300)
+        return found
+
+    def alike(self, modalities: Sequence[str]) -> list[NDArray[np.int64]]:
+        """Group patterns and availabilities that these modalities show as the same. Shape: (2, n) each."""
         keys: dict[tuple[object, ...], list[tuple[int, int]]] = {}
         for p, pattern in enumerate(self.patterns):
             for a, there in enumerate(self.availability):
                 keys.setdefault(self._seen(pattern, there, modalities), []).append((p, a))
-        found = np.empty_like(self.joint)
-        for cells in keys.values():
-            p, a = np.array(cells).T
-            weight = self.joint[p, a]
-            found[p, a] = (weight * self.risk[p]).sum() / max(weight.sum(), 1e-300)
-        return found
+        return [np.array(cells).T for cells in keys.values()]
 
     def _seen(
         self, pattern: NDArray[np.int8], there: NDArray[np.int8], modalities: Sequence[str]

@@ -24,6 +24,7 @@ class Recipe:
     With `shared`, all causes are one. Rare codes come from a pool of `leaves` a family. `clutter`
     multiplies how many codes, values, sentences and notes there are that say nothing. `missing` is the share of
     patients without notes and without images, and `missing_held_out` that of the held-out split where it differs.
+    With `drugs` there is a second label: which drugs a patient is given.
     """
 
     story: str
@@ -35,6 +36,7 @@ class Recipe:
     clutter: float = 1.0
     missing: tuple[float, float] = (0.3, 0.5)
     missing_held_out: tuple[float, float] | None = None
+    drugs: bool = False
     can: tuple[str, ...] = ("early", "late", "cross_attention")
     cannot: tuple[str, ...] = ()
 
@@ -71,6 +73,14 @@ RECIPES: Mapping[str, Recipe] = {
         missing_held_out=(0.5, 0.85),
     ),
     "noise": Recipe("the label depends on nothing: whoever wins here is lucky", base=-0.4),
+    "drugs": Recipe(
+        "sets of drugs, each given for causes that different modalities show; some that are given together interact",
+        {"disease": 0.4, "note": 0.4, "image": 0.4, "family": 0.4},
+        base=-0.5,
+        clutter=0.3,
+        missing=(0.15, 0.5),
+        drugs=True,
+    ),
     "mixed": Recipe(
         "a part in every modality, one interaction of code and note, one effect of a parent code",
         {"disease": 1.4, "laboratory": 1.2, "note": 2.6, "image": 3.0, "family": 1.4},

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from experiments.progress import progress_bar
 from experiments.sources.folder import new_folder, write_table
-from experiments.sources.synthetic import images, notes, vocabulary
+from experiments.sources.synthetic import drugs, images, notes, vocabulary
 from experiments.sources.synthetic.causes import Causes, subsets, weighted_auroc
 from experiments.sources.synthetic.events import HOUR, Patients, admissions, coded_events, frame
 from experiments.sources.synthetic.recipes import CAUSES, RECIPES
@@ -98,7 +98,7 @@ def _write_metadata(folder: Path, recipe: str) -> None:
 def _write_patients(folder: Path, causes: Causes, arguments: dict[str, Any], progress: bool) -> dict[str, Any]:
     size, total, seed = arguments["shard_size"], arguments["patients"], arguments["seed"]
     shape = (len(SPLITS), *causes.joint.shape, 2)
-    counts, labels, splits, rare = np.zeros(shape), [], [], _RareLeaves(causes)
+    counts, labels, splits, rare, sets = np.zeros(shape), [], [], _RareLeaves(causes), _DrugSets(causes, seed)
     with progress_bar("writing patients", total, enabled=progress) as advance:
         for shard, start in enumerate(range(0, total, size)):
             rng = np.random.default_rng(np.random.SeedSequence([seed, shard]))
@@ -114,12 +114,13 @@ def _write_patients(folder: Path, causes: Causes, arguments: dict[str, Any], pro
             write_table(_shard(folder, people, causes, rng), folder / "data" / f"{shard:05d}.parquet")
             np.add.at(counts, (split, pattern, available, outcome.astype(int)), 1)
             rare.add(people, split)
+            sets.add(shard, people, pattern, available, split)
             labels.append(_labels(people))
             splits.append(pl.DataFrame({"subject_id": subjects, "split": np.array(SPLITS)[split].tolist()}))
             advance(len(subjects))
     write_table(pl.concat(labels), folder / "labels" / "outcome.parquet")
     write_table(pl.concat(splits), folder / "metadata" / "subject_splits.parquet")
-    return {**arguments, **_truth(causes, counts), **rare.truth()}
+    return {**arguments, **_truth(causes, counts), **rare.truth(), **sets.write(folder)}
 
 
 def _labels(people: Patients) -> pl.DataFrame:
@@ -215,6 +216,40 @@ def _truth(causes: Causes, counts: NDArray[np.float64]) -> dict[str, Any]:
         "fusions_that_can": list(recipe.can),
         "fusions_that_cannot": list(recipe.cannot),
     }
+
+
+class _DrugSets:
+    """Which drugs patients are given, where the recipe has such a label."""
+
+    def __init__(self, causes: Causes, seed: int) -> None:
+        self.causes, self.seed = causes, seed
+        self.parts: list[tuple[NDArray[Any], ...]] = []
+
+    def add(self, shard: int, people: Patients, pattern: Any, available: Any, split: Any) -> None:
+        """Draw the drugs of a shard."""
+        if self.causes.recipe.drugs:
+            given = drugs.draw(self.causes, pattern, self.seed, shard)
+            self.parts.append((people.subjects, people.predicted, pattern, available, split, given))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Write a label file a drug and what interacts, and return what is true of each split."""
+        if not self.parts:
+            return {}
+        subjects, times, pattern, available, split, given = (
+            np.concatenate(each) for each in zip(*self.parts, strict=True)
+        )
+        keys = {"subject_id": subjects, "prediction_time": pl.Series(times).cast(pl.Datetime("us"))}
+        for place in ("labels", "tasks"):
+            (folder / place / drugs.LABEL).mkdir(parents=True)
+        for name, column in zip(drugs.names(), given.T, strict=True):
+            write_table(
+                pl.DataFrame({**keys, "boolean_value": column}), folder / "labels" / drugs.LABEL / f"{name}.parquet"
+            )
+        pairs = pl.DataFrame(drugs.INTERACTIONS, schema=["first", "second"], orient="row")
+        pairs.write_csv(folder / "tasks" / drugs.LABEL / "interactions.csv")
+        rows = {name: np.flatnonzero(split == place) for place, name in enumerate(SPLITS)}
+        true = {name: drugs.truth(self.causes, pattern[i], available[i], given[i]) for name, i in rows.items()}
+        return {"drugs": true}
 
 
 class _RareLeaves:
