@@ -1,4 +1,4 @@
-"""A hospital's own tables with a column a measurement, lengths of time instead of times, and one moment for all rows."""
+"""A hospital's own tables: a column a measurement, lengths of time instead of times, one moment for all rows."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ def test_lengths_of_time_count_from_a_moment_and_no_zone_moves_them(lengths: pl.
 
 
 def test_lengths_that_are_times_are_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"hours: row 0: column 'hour' must be a time: hours since 2000-01-01 00:00:00"
-    ):
+    with pytest.raises(UsageError, match=r"hours: row 0: column 'hour' must be a time: hours since 2000-01-01"):
         converted(tmp_path / "out", WIDE, HOURS.with_columns(hour=pl.lit("2000-01-01 10:00")))
     with pytest.raises(UsageError, match="unknown column 'pulse'"):
         converted(tmp_path / "other", WIDE | {"values": ["pulse"]})
