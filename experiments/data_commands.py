@@ -76,6 +76,7 @@ def data_mimic(arguments: Namespace) -> int:
 def data_covid_cxr(arguments: Namespace) -> int:
     """Convert the COVID-19 image data collection."""
     from experiments.sources.covid_cxr import convert_covid_cxr
+    from experiments.sources.ledger import render
 
     summary = convert_covid_cxr(
         arguments.source,
@@ -85,6 +86,7 @@ def data_covid_cxr(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
+    console().print(render(summary["tables"]))
     _converted(summary, arguments.out)
     return 0
 
