@@ -40,6 +40,7 @@ def data_check(arguments: Namespace) -> int:
 def data_eicu(arguments: Namespace) -> int:
     """Convert eICU."""
     from experiments.sources.eicu import convert_eicu
+    from experiments.sources.ledger import render
 
     summary = convert_eicu(
         arguments.source,
@@ -50,6 +51,7 @@ def data_eicu(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
+    console().print(render(summary["tables"]))
     _converted(summary, arguments.out)
     return 0
 

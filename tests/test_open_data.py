@@ -50,7 +50,7 @@ FIGURES: dict[str, Figures] = {
         "186 hospitals": (186, lambda folder: events(folder)["site"].n_unique()),
         "1,091 path strings": (1091, lambda folder: codes(folder, "^DX//")),
         "835 ICD codes": (835, lambda folder: codes(folder, "^ICD")),
-        "died in hospital 182/2,174": (182, lambda folder: count(folder, "^HOSPITAL_DISCHARGE//Death")),
+        "died 182/2,174": (182, lambda folder: count(folder, "^HOSPITAL_DISCHARGE//Death")),
         "died in the unit 126": (126, lambda folder: count(folder, "^UNIT_DISCHARGE//Death")),
     },
     "covid-chestxray": {

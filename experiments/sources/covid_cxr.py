@@ -182,7 +182,8 @@ def _tally(table: pl.DataFrame, events: pl.DataFrame, written: int, left_out: in
     facts = events.drop_nulls("time").height + static
     tally = Tally(table.height, facts, facts)
     tally.withdraw(facts - written)
-    tally.skip(left_out, "no X-ray")
+    if left_out:
+        tally.skip(left_out, "no X-ray")
     return tally
 
 
