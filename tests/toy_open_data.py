@@ -15,6 +15,7 @@ from experiments.sources.tabular import convert_tables, load_mapping
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LESS = ["training.epochs=1", "search.trials=1", "search.pruner=none", "finalists.top=1", "finalists.seeds=1"]
 _CODES = ("space.encoders={codes: bag}", "data.preprocess.codes.max_events=64")
+_NOTES = ("space.encoders={codes: bag, notes: bag}", _CODES[1])
 
 
 @dataclass(frozen=True)
