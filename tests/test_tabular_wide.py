@@ -36,9 +36,9 @@ HOURS = pl.DataFrame(
 DIED = {"name": "died", "file": "died", "patient": "stay", "time": {"at": "2000-01-02 01:00"}, "value": "died"}
 
 
-def converted(out: Path, table: dict[str, Any], hours: Any = HOURS) -> dict[str, Any]:
-    mapping = Mapping.model_validate({"name": "wide", "events": [table], "labels": [DIED]})
-    died = pl.DataFrame({"stay": [1, 2], "died": [True, False]})
+def converted(out: Path, table: dict[str, Any], hours: Any = HOURS, label: dict[str, Any] = DIED) -> dict[str, Any]:
+    mapping = Mapping.model_validate({"name": "wide", "events": [table], "labels": [label]})
+    died = pl.DataFrame({"stay": [1, 2], "died": [True, False], "hour": [24, 25]})
     return convert_tables(mapping, out, frames={"hours": hours, "died": died})
 
 
@@ -63,6 +63,9 @@ def test_a_moment_for_all_rows_is_when_everybody_is_predicted(tmp_path: Path) ->
     converted(tmp_path / "out", WIDE)
     labels = pl.read_parquet(tmp_path / "out" / "labels" / "died.parquet")
     assert labels["prediction_time"].to_list() == [datetime(2000, 1, 2, 1)] * 2
+    converted(tmp_path / "hourly", WIDE, label=DIED | {"time": WIDE["time"]})
+    labels = pl.read_parquet(tmp_path / "hourly" / "labels" / "died.parquet")
+    assert labels["prediction_time"].to_list() == [datetime(2000, 1, 2, 0), datetime(2000, 1, 2, 1)]
 
 
 @pytest.mark.parametrize(
