@@ -40,6 +40,7 @@ def data_check(arguments: Namespace) -> int:
 def data_eicu(arguments: Namespace) -> int:
     """Convert eICU."""
     from experiments.sources.eicu import convert_eicu
+    from experiments.sources.ledger import render
 
     summary = convert_eicu(
         arguments.source,
@@ -50,6 +51,7 @@ def data_eicu(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
+    console().print(render(summary["tables"]))
     _converted(summary, arguments.out)
     return 0
 
@@ -76,6 +78,7 @@ def data_mimic(arguments: Namespace) -> int:
 def data_covid_cxr(arguments: Namespace) -> int:
     """Convert the COVID-19 image data collection."""
     from experiments.sources.covid_cxr import convert_covid_cxr
+    from experiments.sources.ledger import render
 
     summary = convert_covid_cxr(
         arguments.source,
@@ -85,6 +88,7 @@ def data_covid_cxr(arguments: Namespace) -> int:
         overwrite=arguments.overwrite,
         progress=True,
     )
+    console().print(render(summary["tables"]))
     _converted(summary, arguments.out)
     return 0
 

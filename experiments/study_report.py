@@ -14,7 +14,8 @@ from experiments.drawing import architecture_svg
 from experiments.front import front_files, front_parts
 from experiments.live import best_trial, describe
 from experiments.metrics import metric_name
-from experiments.plots import importance_png, progress_png
+from experiments.plots import importance_png
+from experiments.reading import leaderboard, progress_picture
 from experiments.reporting.cohort import cohort_body
 from experiments.reporting.page import Part, image, page, paragraph, wide
 from experiments.reporting.table import facts, table
@@ -24,7 +25,7 @@ from search.analysis import component_scores, fusion_by_encoder, never_together,
 from search.duplicates import is_duplicate
 from search.effects import component_effects
 from search.importance import importance, variance_shares
-from search.objectives import feasible, is_candidate, maximises, score_of
+from search.objectives import maximises
 from search.pruning import BUDGET, PAUSED, last_attempts
 from search.space import Space
 from search.spending import savings
@@ -44,7 +45,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
     metric = str(attributes.get("metric", "score"))
     counts = ", ".join(f"{count} {name}" for name, count in summary(trials).items() if count)
     parts = [
-        Part("Best trials", [paragraph(_FLATTERED), _best(trials, metric, maximise), *_drawing(trials, maximise)]),
+        Part("Best trials", [paragraph(_FLATTERED), _best(study, metric), *_drawing(trials, maximise)]),
         *front_parts(study),
         Part("What mattered", [*_mattered(study), *_effects(trials, metric)]),
         Part("Components", [*_components(trials, metric, maximise), *_untried(attributes, trials)]),
@@ -53,7 +54,7 @@ def study_report(study: optuna.Study, out: Path) -> Path:
         *_cohort(attributes),
         Part("Where it comes from", [facts(_origin(attributes, trials))]),
     ]
-    opening = _progress(trials, metric, maximise)
+    opening = _progress(study)
     text = page(f"Study: {study.study_name}", counts or "no trials yet", parts, opening=opening)
     for name, content in {out.name: text.encode(), **front_files(study)}.items():
         with whole_file(out.with_name(name)) as temporary:
@@ -61,34 +62,22 @@ def study_report(study: optuna.Study, out: Path) -> Path:
     return out
 
 
-def _progress(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> list[str]:
-    points = [
-        {
-            "number": trial.number,
-            "score": score_of(trial)
-            if trial.state == TrialState.COMPLETE
-            else trial.user_attrs["history"][-1]["score"],
-            "fusion": trial.user_attrs["architecture"]["fusion"]["name"],
-            "pruned": trial.state != TrialState.COMPLETE or not feasible(trial),
-        }
-        for trial in trials
-        if trial.state == TrialState.COMPLETE or (trial.state == TrialState.PRUNED and trial.user_attrs.get("history"))
-    ]
-    return [image(progress_png(points, metric, maximise), "score of each trial and the best so far")] if points else []
+def _progress(study: optuna.Study) -> list[str]:
+    drawn = progress_picture(study)
+    return [image(drawn, "score of each trial and the best so far")] if drawn else []
 
 
-def _best(trials: Sequence[FrozenTrial], metric: str, maximise: bool) -> str:
-    ranked = sorted(filter(is_candidate, trials), key=lambda trial: float(trial.values[0]), reverse=maximise)[:10]
+def _best(study: optuna.Study, metric: str) -> str:
     rows = [
         [
-            trial.number,
-            f"{trial.values[0]:.4f}",
-            describe(trial),
-            ", ".join(f"{name} {_short(value)}" for name, value in trial.user_attrs.get("training", {}).items()),
-            f"{trial.user_attrs.get('parameters', 0):,}",
-            f"{trial.user_attrs.get('seconds', 0):.0f}",
+            each["trial"],
+            f"{each['score']:.4f}",
+            each["architecture"],
+            ", ".join(f"{name} {_short(value)}" for name, value in each["training"].items()),
+            f"{each['parameters']:,}",
+            f"{each['seconds']:.0f}",
         ]
-        for trial in ranked
+        for each in leaderboard(study)
     ]
     return table(["trial", f"tuning {metric_name(metric)}", "architecture", "training", "parameters", "seconds"], rows)
 

@@ -31,6 +31,10 @@ def test_collection_has_the_counts_of_the_source(collection: tuple[Path, dict[st
     images = events(out, "IMAGE//")
     assert images.height == 249
     assert all((out / path).is_file() for path in images["image_path"])
+    told = summary["tables"]["metadata"]
+    assert told["rows"] == 249
+    assert told["facts"] == told["events"] + sum(told["left_out"].values())
+    assert told["events"] == summary["events"] == events(out, "").height
     steps = summary["labels"]["covid19"]
     assert [step["n"] for step in steps] == [148, 148, 110, 103, 103]
     assert steps[-1]["positive"] == 67

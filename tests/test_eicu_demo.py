@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -43,6 +45,26 @@ def test_demo_counts_are_those_of_the_release(demo: tuple[Path, dict[str, Any]])
     assert table.filter(pl.col("code") == "MEDS_DEATH").height == 182
     assert table.filter(pl.col("code").str.starts_with("DX//"))["code"].n_unique() == 1091
     assert table.filter(pl.col("code").str.starts_with("ICD"))["code"].n_unique() == 835
+
+
+def test_demo_every_row_is_an_event_or_left_out_for_a_reason(
+    demo: tuple[Path, dict[str, Any]], shared_data: Path
+) -> None:
+    out, summary = demo
+    plain = {}
+    for path in (shared_data / "eicu-demo").glob("*.csv.gz"):
+        with gzip.open(path, "rt", newline="") as file:
+            plain[path.name.partition(".")[0].lower()] = sum(1 for _ in csv.reader(file)) - 1
+    tables = dict(summary["tables"])
+    for name, each in tables.items():
+        assert each["facts"] == each["events"] + sum(each["left_out"].values()), name
+        assert each["facts"] >= each["rows"]
+    assert sum(each["events"] for each in tables.values()) == summary["events"] == events(out).height
+    hourly = tables.pop("yaib")  # from the folder beside
+    assert hourly["events"] > 0
+    rows = {name.lower(): each["rows"] for name, each in tables.items() if name != "several tables"}
+    assert rows == plain
+    assert plain["diagnosis"] == 24978
 
 
 def test_demo_is_valid_meds(demo: tuple[Path, dict[str, Any]]) -> None:

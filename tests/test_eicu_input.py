@@ -35,7 +35,7 @@ def test_hourly_values_are_known_at_the_end_of_their_hour(tables: Path, tmp_path
     )
     summary = convert_eicu(tables, out, yaib=yaib)
     assert minutes(out, ANNA, "VITAL//heart") == [(1440, "VITAL//heart_rate", 80.0), (1500, "VITAL//heart_rate", 90.0)]
-    assert summary["tables"]["yaib"] == {"rows": 2, "kept": 2}
+    assert summary["tables"]["yaib"] == {"rows": 2, "facts": 2, "events": 2, "left_out": {}}
     with pytest.raises(UsageError, match=r"nowhere.dyn\.parquet is missing"):
         convert_eicu(tables, tmp_path / "other", yaib=tmp_path / "nowhere")
 

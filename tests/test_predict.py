@@ -134,6 +134,20 @@ def test_labels_give_times_and_truths(bundle: Path, folder: Path, tmp_path: Path
     assert done.warnings == ("1 of 3 patients have nothing that the model reads",)
 
 
+def test_the_evaluation_tool_of_meds_reads_predictions_with_labels(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    why = "meds-evaluation is not installed: pip install meds-evaluation"
+    evaluation = pytest.importorskip("meds_evaluation.evaluate", reason=why)
+    write_labels(folder / "labels" / "death.parquet", [1, 2, 3, 4], boolean_value=[True, False, True, False])
+    done = predict_folder(bundle, folder, tmp_path / "out.parquet", labels="death")
+    table = pl.read_parquet(done.path)
+    found = evaluation.evaluate_binary_classification(table)["samples_equally_weighted"]
+    chances = table["predicted_boolean_probability"].to_numpy()
+    died, lived = chances[[0, 2]], chances[[1, 3]]
+    wins = (died[:, None] > lived).mean() + (died[:, None] == lived).mean() / 2  # what an AUROC is
+    assert found["roc_auc_score"] == pytest.approx(wins)
+    assert found["binary_accuracy"] == ((chances >= 0.5) == table["boolean_value"].to_numpy()).mean()
+
+
 def test_a_label_file_may_hold_times_alone(bundle: Path, folder: Path, tmp_path: Path) -> None:
     write_labels(folder / "labels" / "when.parquet", [3, 2])
     done = predict_folder(bundle, folder, tmp_path / "out.parquet", labels="when")

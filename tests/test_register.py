@@ -19,11 +19,12 @@ from experiments.contenders import chosen
 from experiments.data.folder import open_dataset
 from experiments.jobs import JobFailure
 from experiments.predict import predict_folder
+from experiments.reading import leaderboard, progress_picture
 from experiments.register import Registration, register_study
 from experiments.retraining import Finalists, best_finalist, retrain_job
-from experiments.searching import run_search
+from experiments.searching import connected, run_search
 from experiments.studies import finalists, load_study
-from experiments.tracking.registry import resolve
+from experiments.tracking.registry import resolve, versions
 from experiments.tracking.runs import connect
 from experiments.workspace import open_store
 from fusion import UsageError
@@ -203,3 +204,20 @@ def test_other_settings_are_trained_again(config: StudyConfig, registration: Reg
     found = best_finalist(other, open_store(other), top=1, seeds=1, progress=False)
     assert found.winner.scores[0] != registration.candidates[0].scores[0]
     assert str(found) == f"trial {found.winner.trial}"
+
+
+def test_a_study_and_its_registered_model_can_be_read(config: StudyConfig, registration: Registration) -> None:
+    study = load_study(config)
+    rows = leaderboard(study, top=2)
+    scores = sorted((trial.values[0] for trial in study.get_trials(deepcopy=False)), reverse=True)
+    assert [row["score"] for row in rows] == scores[:2]
+    assert all(study.get_trials(deepcopy=False)[row["trial"]].values[0] == row["score"] for row in rows)
+    assert all(row["parameters"] > 0 and row["architecture"].split()[0] in ("early", "late") for row in rows)
+    drawn = progress_picture(study)
+    assert drawn is not None
+    assert drawn.startswith(b"\x89PNG")
+    version, *_ = versions(connected(config), "outcome")
+    assert (version["version"], version["aliases"]) == (registration.version, ["candidate", "champion"])
+    assert float(version["tags"]["test.auroc"]) == pytest.approx(registration.held_out["auroc"].value, abs=1e-5)
+    with pytest.raises(UsageError, match=r"unknown registered model 'outcom'.*; did you mean 'outcome'"):
+        versions(connected(config), "outcom")

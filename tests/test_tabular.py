@@ -11,7 +11,7 @@ import pandas as pd
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from toy_tabular import write_ward
+from toy_tabular import events, write_ward
 
 from experiments.cli import main
 from experiments.data.check import check
@@ -23,11 +23,6 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
     """The ward's folder and summary."""
     folder = tmp_path_factory.mktemp("ward")
     return folder / "out", convert_tables(write_ward(folder / "source"), folder / "out")
-
-
-def events(folder: Path, prefix: str = "") -> list[tuple]:
-    table = pl.read_parquet(folder / "data" / "*.parquet").filter(pl.col("code").str.starts_with(prefix))
-    return table.select("subject_id", "time", "code", "numeric_value", "unit").rows()
 
 
 def test_laboratory_values_count_from_their_report_in_utc(ward: tuple[Path, dict]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 from PIL import Image
 
 LABS = """pid;taken;reported;test;result;unit
@@ -69,3 +71,9 @@ def write_ward(folder: Path, **changes: str) -> Path:
     path = folder / "ward.yaml"
     path.write_text(changes.get("mapping", MAPPING), encoding="utf-8")
     return path
+
+
+def events(folder: Path, prefix: str = "") -> list[tuple[Any, ...]]:
+    """Return whose, when, what, how much and in which unit of the events of a converted folder."""
+    table = pl.read_parquet(folder / "data" / "*.parquet").filter(pl.col("code").str.starts_with(prefix))
+    return table.select("subject_id", "time", "code", "numeric_value", "unit").rows()

@@ -24,6 +24,7 @@ from experiments.sources.folder import (
     write_labels,
     write_splits,
 )
+from experiments.sources.ledger import Tally, plain, write_ledger
 from fusion.component import UsageError
 
 DAY_ZERO = datetime(2020, 1, 1)
@@ -71,6 +72,8 @@ def convert_covid_cxr(
         _copy_images(src, folder, table, image_size, progress)
         events = pl.concat(_events(table, mask_finding), how="diagonal_relaxed")
         count = write_events(folder, 0, events, extra=("image_path", "view"))
+        ledger = {"metadata": _tally(table, events, count, left_out)}
+        write_ledger(folder / "reconciliation.csv", ledger)
         labels, steps = _labels(table)
         write_labels(folder, "covid19", labels)
         write_json(folder / "cohort.json", {"labels": {"covid19": steps}})
@@ -79,6 +82,7 @@ def convert_covid_cxr(
             "images": table.height,
             "not_x_rays_left_out": left_out,
             "events": count,
+            "tables": plain(ledger),
             "codes": _write_codes(folder, events),
             "labels": {"covid19": steps},
             "splits": write_splits(folder, _splits(table, labels, seed)),
@@ -170,6 +174,17 @@ def _save(picture: Image.Image, source: Path, target: Path, size: int | None) ->
     width, height = (max(1, round(side * scale)) for side in picture.size)
     small = picture.convert("L").resize((width, height), Image.Resampling.LANCZOS)
     small.save(target, format=picture.format)
+
+
+def _tally(table: pl.DataFrame, events: pl.DataFrame, written: int, left_out: int) -> Tally:
+    """Count what the rows say: a patient's sex and age are in each, and notes and values are repeated beside images."""
+    static = int(table["sex"].is_in(["M", "F"]).sum()) + table["age"].count()
+    facts = events.drop_nulls("time").height + static
+    tally = Tally(table.height, facts, facts)
+    tally.withdraw(facts - written)
+    if left_out:
+        tally.skip(left_out, "no X-ray")
+    return tally
 
 
 def _events(table: pl.DataFrame, mask_finding: bool) -> list[pl.DataFrame]:

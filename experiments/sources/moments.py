@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Literal
 from zoneinfo import available_timezones
@@ -13,9 +13,12 @@ import polars as pl
 from fusion.component import UsageError, unknown
 
 Midnight = Literal["time", "date"]
+Unit = Literal["seconds", "minutes", "hours", "days"]
 MICROSECONDS = pl.Datetime("us")
 _ISO = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")
 _HOURS = ("%H", "%I", "%T", "%R", "%X", "%c", "%s", "%k", "%l")
+_MICROSECOND = timedelta(microseconds=1)
+_CENTURY = timedelta(days=36_525)  # what is longer is no length of time in a record
 _OFFSET = r"(?i)^(.*\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?)\s*(Z|UTC|[+-]\d{2}:?\d{2}|[+-]\d{2})$"
 
 
@@ -31,18 +34,24 @@ class Clock:
         format: as strftime has it; None is ISO 8601 with a blank or T, with or without seconds and offset.
         zone: an IANA name such as Europe/Berlin.
         midnight: whether midnight sharp is a time, or what a date became that lost its hour on the way.
+        since: the moment from which lengths of time count, where that is what is written; no zone changes it.
+        unit: of lengths that are numbers.
     """
 
     format: str | None = None
     zone: str | None = None
     midnight: Midnight = "time"
     early: bool = False
+    since: datetime | None = None
+    unit: Unit = "hours"
 
     def read(self, column: pl.Series) -> tuple[pl.Series, pl.Series]:
         """Return the moments, null where there is none, and where a time has an offset that nothing says how to take.
 
         Shape: (N,) text, dates or times -> (N,) microseconds, (N,) bool.
         """
+        if self.since is not None:
+            return (_length(column, self.unit) + self.since).cast(MICROSECONDS), _no(column)
         local, dates, instants = _written(column, self.format)
         has_offset = instants.is_not_null()
         local = local.fill_null(_local(instants, self.zone or "UTC"))
@@ -54,6 +63,18 @@ class Clock:
             found = aware.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
         found = found.zip_with(~has_offset | dates, instants)  # an hour that comes twice is told by its offset
         return found, has_offset if self.zone is None else _no(column)
+
+
+def moment(text: str) -> datetime:
+    """Return the moment a text says; a date is its first moment.
+
+    Raises:
+        UsageError: it says none.
+    """
+    found, _ = Clock(early=True, zone="UTC").read(pl.Series([text]))
+    if found.null_count():
+        raise UsageError(f"'{text}' is no moment; write it like 2000-01-31 or 2000-01-31 14:05")
+    return datetime.fromisoformat(str(found[0]))
 
 
 def check_zone(name: str) -> str:
@@ -82,6 +103,17 @@ def check_format(text: str) -> str:
     if "%" not in text:
         raise UsageError(f"'{text}' is no format of a time; for example %d.%m.%Y %H:%M")
     return text
+
+
+def _length(column: pl.Series, unit: Unit) -> pl.Series:
+    """Return lengths of time, null where there is none; a number is one in `unit`."""
+    if isinstance(column.dtype, pl.Duration):
+        return column.cast(pl.Duration("us"))
+    if not (column.dtype.is_numeric() or column.dtype == pl.String):
+        return pl.Series([None], dtype=pl.Duration("us")).new_from_index(0, len(column))
+    micros = column.cast(pl.Float64, strict=False) * (timedelta(**{unit: 1}) / _MICROSECOND)
+    micros = micros.set(~(micros.abs() < _CENTURY / _MICROSECOND), None)
+    return micros.round().cast(pl.Int64).cast(pl.Duration("us"))
 
 
 @cache

@@ -26,12 +26,13 @@ _WANTED = {
 
 @dataclass(frozen=True)
 class Column:
-    """What a column must be. Of a number with `decimal` ",", "." parts thousands."""
+    """What a column must be. Of a number with `decimal` ",", "." parts thousands. `fixed` stands for every row."""
 
     kind: Kind
     name: str
     clock: Clock = field(default_factory=Clock)
     decimal: str = "."
+    fixed: str | None = None
 
 
 @dataclass
@@ -56,13 +57,14 @@ class Typed:
         Raises:
             UsageError: a column is missing or of another kind, an id is none, or the table is damaged.
         """
-        wanted = list(dict.fromkeys(column.name for column in self.columns.values()))
+        wanted = written_names(self.columns)
         for first, piece in raw_pieces(self.origin, wanted):
             self.rows += piece.height
             good = pl.repeat(True, piece.height, eager=True)
             found: list[pl.Series] = [pl.int_range(first, first + piece.height, eager=True).alias(ROW)]
             for name, column in self.columns.items():
-                values, wrong = self._read(column, piece[column.name], first)
+                raw = piece[column.name] if column.fixed is None else pl.repeat(column.fixed, piece.height, eager=True)
+                values, wrong = self._read(column, raw, first)
                 found.append(values.alias(name))
                 if fresh := int((wrong & good).sum()):
                     self.reasons[f"no readable {column.kind} in {column.name}"] += fresh
@@ -105,6 +107,11 @@ class Typed:
         return UsageError(f"{self.origin.where}: row {row}: column '{name}' {why}{got}")
 
 
+def written_names(columns: Mapping[str, Column]) -> list[str]:
+    """Return the names of the columns that a table must have."""
+    return list(dict.fromkeys(column.name for column in columns.values() if column.fixed is None))
+
+
 def _whole_numbers(raw: pl.Series) -> tuple[pl.Series, int]:
     """Return whole numbers, null where there is none, and how many of them are written as fractions."""
     if raw.dtype.is_integer():
@@ -131,5 +138,7 @@ def _numbers(raw: pl.Series, decimal: str) -> pl.Series:
 
 def _advice(column: Column) -> str:
     if column.kind == "time":
+        if column.clock.since is not None:
+            return f": {column.clock.unit} since {column.clock.since}, or a length of time"
         return f" as {column.clock.format}" if column.clock.format else " like 2024-01-31 14:05 (or say its format)"
     return ""

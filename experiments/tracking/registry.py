@@ -154,6 +154,26 @@ def resolve(model: str | Path, connection: Connection | None, destination: Path)
     return bundle
 
 
+def versions(connection: Connection, name: str) -> list[dict[str, Any]]:
+    """Return the versions of a registered model, newest first: number, aliases, tags (with test metrics), its card.
+
+    Raises:
+        UsageError: no such model, or the registry does not answer.
+    """
+    with _answers(connection), patience(seconds=30, retries=2):
+        aliases = _aliases(connection, name)
+        found = connection.client.search_model_versions(f"name = '{name}'", max_results=100)
+    return [
+        {
+            "version": int(each.version),
+            "aliases": sorted(alias for alias, version in aliases.items() if version == int(each.version)),
+            "tags": dict(each.tags),
+            "card": str(each.description),
+        }
+        for each in sorted(found, key=lambda each: -int(each.version))
+    ]
+
+
 def is_registered(model: str | Path) -> bool:
     """Tell whether a user means a registered model and not a folder."""
     return str(model).startswith(("models:/", "models:\\"))

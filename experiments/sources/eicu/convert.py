@@ -19,6 +19,7 @@ from experiments.sources.eicu.drugs import DRUGS
 from experiments.sources.eicu.measurements import HOURLY, MEASUREMENTS, read_yaib, yaib_events
 from experiments.sources.eicu.notes import NOTES, history_notes
 from experiments.sources.eicu.readme import licence, readme
+from experiments.sources.eicu.reconciliation import Reconciliation
 from experiments.sources.eicu.stays import dated, read_stays, stay_events, with_hospital
 from experiments.sources.eicu.tables import Table, lay_apart, shards_of
 from experiments.sources.folder import (
@@ -33,6 +34,7 @@ from experiments.sources.folder import (
     write_splits,
     write_table,
 )
+from experiments.sources.ledger import plain, write_ledger
 from experiments.sources.tables import Parts, find_table, lay_pieces_apart
 from fusion.component import UsageError
 
@@ -44,8 +46,8 @@ class _Laid(NamedTuple):
     """Where the parts lie, what makes events of them, and what was counted on the way."""
 
     folder: Path
-    events: list[Callable[[Parts], pl.DataFrame]]
-    counts: dict[str, dict[str, int]]
+    events: list[tuple[str, Callable[[Parts], pl.DataFrame]]]
+    counts: Reconciliation
     missing: list[str]
 
 
@@ -86,7 +88,9 @@ def convert_eicu(
         written = _write_shards(folder, stays, laid, progress)
         codes = _write_knowledge(folder, laid)
         summary = _write_cohort(folder, stays, seed, split_by)
-        summary |= written | {"codes": codes, "tables": laid.counts, "missing_tables": laid.missing}
+        ledger = laid.counts.ledger(written["events"])
+        write_ledger(folder / "reconciliation.csv", ledger)
+        summary |= written | {"codes": codes, "tables": plain(ledger), "missing_tables": laid.missing}
         _write_about(folder, src, summary)
         shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary | {"seconds": round(time.monotonic() - started, 1)}
@@ -101,21 +105,24 @@ def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path,
         yaib = beside
     if yaib is None:
         wanted = (*TABLES, *HOURLY)
-    laid = _Laid(folder, [history_notes], {}, [])
+    laid = _Laid(folder, [("pastHistory", history_notes)], Reconciliation(), [])
+    laid.counts.laid["patient"] = {"rows": stays.height, "kept": stays.height}
     with progress_bar("reading tables", len(wanted), enabled=progress) as advance:
         for table in wanted:
             path = find_table(src, table.name)
             if path is None:
                 laid.missing.append(table.name)
             else:
-                laid.counts[table.name] = lay_apart(table, path, stays, folder)
-                laid.events.append(table.events)
+                laid.counts.laid[table.name] = lay_apart(table, path, stays, folder)
+                laid.events.append((table.name, table.events))
             advance()
     others = ("hospital", *(table.name for table in HOURLY if table not in wanted))
     laid.missing.extend(name for name in others if find_table(src, name) is None)
     if yaib is not None:
-        laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, shards_of(stays), folder)
-        laid.events.append(yaib_events)
+        shards = shards_of(stays)
+        laid.counts.laid["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, shards, folder)
+        laid.events.append(("yaib", yaib_events))
+    laid.counts.see_unread(src, laid.counts.laid)
     return laid
 
 
@@ -127,8 +134,10 @@ def _write_shards(folder: Path, stays: pl.DataFrame, laid: _Laid, progress: bool
         for shard in shards:
             parts, mine = Parts(laid.folder / f"{shard:05d}"), stays.filter(pl.col("shard") == shard)
             frames = [stay_events(mine)]
-            for events in laid.events:
+            laid.counts.see("patient", frames[0], 0)
+            for name, events in laid.events:
                 table, late = dated(events(parts), mine)
+                laid.counts.see(name, table, late)
                 frames.append(table.rename({old: new for old, new in _RENAME.items() if old in table.columns}))
                 counts["events_out_of_time"] += late
             everything = pl.concat(frames, how="diagonal_relaxed")

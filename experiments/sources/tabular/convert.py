@@ -34,7 +34,7 @@ from experiments.sources.tabular.mapping import EventTable, File, NoteTable, loa
 from experiments.sources.tabular.mapping import Mapping as TableMapping
 from experiments.sources.tabular.readme import readme
 from experiments.sources.tabular.rows import Table, columns, events_in, further_columns, images_in, notes_in
-from experiments.sources.typed import Typed
+from experiments.sources.typed import Typed, written_names
 from fusion.component import UsageError, unknown
 
 
@@ -124,9 +124,9 @@ def _check_columns(job: _Job) -> None:
     """Find every file and column before hours are spent on the first."""
     for table in job.tables().values():
         origin = job.origin(table)
-        columns_of(origin, [each.name for each in columns(table, job.mapping.ids, job.mapping.zone).values()])
+        columns_of(origin, written_names(columns(table, job.mapping.ids, job.mapping.zone)))
     for label in job.mapping.labels:
-        columns_of(job.origin(label), [label.patient, label.time.column, label.value])
+        columns_of(job.origin(label), [label.patient, label.value, *filter(None, [label.time.column])])
     if job.mapping.splits is not None:
         columns_of(job.origin(job.mapping.splits), [job.mapping.splits.patient, job.mapping.splits.split])
 

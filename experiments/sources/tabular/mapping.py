@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from experiments.sources.moments import Clock, check_format, check_zone
+from experiments.sources.moments import Clock, Unit, check_format, check_zone, moment
 from experiments.strict import Strict, checked, parse_yaml, read_text
 from fusion.component import UsageError
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
+NAME = "{}"  # in a code, the name of the column the value is from
 ValueKind = Literal["boolean", "integer", "float", "categorical"]
 
 
 def _pattern(text: str) -> str:
-    if "{}" in text or set("{}") & set(_PLACE.sub("", text)):
+    if set("{}") & set(_PLACE.sub("", text)):
         raise ValueError("a column's name goes between braces, as in 'LAB//{test}'")
     return text
 
@@ -35,25 +37,56 @@ def _usable(check: Any) -> AfterValidator:
     return AfterValidator(validate)
 
 
-Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
+def _of_columns(text: str) -> str:
+    if NAME in text:
+        raise ValueError("a column's name goes between braces, as in '{category}'")
+    return _pattern(text)
+
+
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_of_columns)]
+CodePattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 Zone = Annotated[str, _usable(check_zone)]
 Format = Annotated[str, _usable(check_format)]
+Moment = Annotated[
+    str,
+    BeforeValidator(lambda given: str(given) if isinstance(given, date) else given),  # YAML reads dates itself
+    _usable(lambda text: text if moment(text) else ""),
+]
 
 
 class When(Strict):
     """A column of times: its format as strftime has it (ISO 8601 without), its zone where it differs from the others'.
 
-    What bears a date only counts from the end of that day; so does midnight sharp, where it stands for a date.
+    What bears a date only counts from the end of that day; so does midnight sharp, where it stands for a date. With
+    `since`, the column has lengths of time (numbers, in `unit`) from that moment, which is made up where the calendar
+    is not known but must be the same in all tables. `at` is a moment for all rows, in place of a column.
     """
 
-    column: str
+    column: str | None = None
+    at: Moment | None = None
     format: Format | None = None
+    since: Moment | None = None
+    unit: Unit = "hours"
     zone: Zone | None = None
     midnight: Literal["time", "date"] = "time"
 
     def clock(self, zone: str | None, *, early: bool = False) -> Clock:
         """Return how the column is read; `zone` is that of all tables."""
-        return Clock(self.format, self.zone or zone, self.midnight, early)
+        since = None if self.since is None else moment(self.since)
+        return Clock(self.format, self.zone or zone, self.midnight, early, since, self.unit)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.column or "at"
+
+    @model_validator(mode="after")
+    def _is_a_column_or_a_moment(self) -> When:
+        if (self.column is None) == (self.at is None):
+            raise ValueError("name a column, or at: a moment for all rows")
+        if self.since is not None and (self.at or self.format or self.zone):
+            raise ValueError("since counts lengths of time, which have no format and no zone, from a column")
+        return self
 
 
 Time = Annotated[When, BeforeValidator(lambda given: {"column": given} if isinstance(given, str) else given)]
@@ -91,14 +124,24 @@ class _Known(File):
 class EventTable(_Known):
     """Coded events, one a row; without a time they are facts about the patient that always hold.
 
-    `code` and `unit` are patterns: names of columns between braces, everything else as it is.
+    `code` and `unit` are patterns: names of columns between braces, everything else as it is. A table with a column a
+    measurement names them in `values`; each filled cell is an event, and `{}` in `code` is the name of its column.
     """
 
-    code: Pattern
+    code: CodePattern
     value: str | None = None
+    values: tuple[str, ...] = ()
     value_may_be_missing: bool = False
     unit: Pattern | None = None
     site: str | None = None
+
+    @model_validator(mode="after")
+    def _is_long_or_wide(self) -> EventTable:
+        if self.values and (self.value is not None or self.value_may_be_missing):
+            raise ValueError("give value, a column, or values, a list of columns whose empty cells are no events")
+        if bool(self.values) != (NAME in self.code):
+            raise ValueError("values needs {} in code, for the name of a value's column, and {} needs values")
+        return self
 
 
 class NoteTable(_Known):
@@ -193,7 +236,7 @@ def columns_in(pattern: str | None) -> list[str]:
         >>> columns_in("LAB//{test}//{material}")
         ['test', 'material']
     """
-    return _PLACE.findall(pattern or "")
+    return [name for name in _PLACE.findall(pattern or "") if name]
 
 
 def parts_of(pattern: str) -> list[tuple[str, bool]]:

@@ -10,6 +10,7 @@ from experiments.sources.facts import Why, facts
 from experiments.sources.images import ABSENT, Images
 from experiments.sources.spelling import respell
 from experiments.sources.tabular.mapping import (
+    NAME,
     EventTable,
     File,
     ImageTable,
@@ -38,6 +39,7 @@ def columns(table: Table, ids: str, zone: str | None) -> dict[str, Column]:
         found |= {f"{{{name}}}": Column("text", name) for name in columns_in(table.code) + columns_in(table.unit)}
         if table.value is not None:
             found["value"] = Column("number", table.value, decimal=table.decimal)
+        found |= {_cell(name): Column("number", name, decimal=table.decimal) for name in table.values}
         if table.site is not None:
             found["site"] = Column("text", table.site)
     elif isinstance(table, NoteTable):
@@ -57,17 +59,30 @@ def patient_column(table: File, ids: str) -> Column:
 
 def time_column(when: When, zone: str | None, *, early: bool = False) -> Column:
     """Return a column of times; `zone` is that of all tables."""
-    return Column("time", when.column, when.clock(zone, early=early))
+    return Column("time", when.name, when.clock(zone, early=early), fixed=when.at)
 
 
 def events_in(piece: pl.DataFrame, table: EventTable) -> pl.DataFrame:
     """Return the facts in rows of coded events."""
+    if table.values:
+        return _with(respell(_cells(piece, table)), piece, "site", len(table.values))
     may_lack = table.value is None or table.value_may_be_missing
     value = None if may_lack else pl.col("value")
     found = facts(piece, _known(table), _filled(table.code), value, _filled(table.unit), why=_why(table))
     if table.value is not None and may_lack:
         found = found.with_columns(piece["value"].cast(pl.Float32).alias("numeric_value"))
     return _with(respell(found), piece, "site")
+
+
+def _cells(piece: pl.DataFrame, table: EventTable) -> pl.DataFrame:
+    """Return a fact a cell, column by column."""
+    known, unit, why = _known(table), _filled(table.unit), _why(table)
+    codes = {name: _filled(table.code.replace(NAME, name)) for name in table.values}
+    return pl.concat(facts(piece, known, code, pl.col(_cell(name)), unit, why=why) for name, code in codes.items())
+
+
+def _cell(name: str) -> str:
+    return f"value of {name}"
 
 
 def notes_in(piece: pl.DataFrame, table: NoteTable) -> pl.DataFrame:
@@ -98,7 +113,7 @@ def _why(table: Table) -> Why:
     reasons = [("no patient", pl.col("subject_id").is_null())]
     if table.time is not None and table.not_before is not None:
         early = pl.col("time") < pl.col("not_before")
-        reasons.append((f"{table.time.column} before {table.not_before.column}", early))
+        reasons.append((f"{table.time.name} before {table.not_before.name}", early))
     return reasons
 
 
@@ -110,5 +125,6 @@ def _filled(pattern: str | None) -> pl.Expr:
     return pl.concat_str(parts)
 
 
-def _with(found: pl.DataFrame, piece: pl.DataFrame, name: str) -> pl.DataFrame:
-    return found.with_columns(piece[name]) if name in piece.columns else found
+def _with(found: pl.DataFrame, piece: pl.DataFrame, name: str, times: int = 1) -> pl.DataFrame:
+    """Add a column of the piece, which the facts repeat so many times."""
+    return found.with_columns(pl.concat([piece[name]] * times)) if name in piece.columns else found
