@@ -22,7 +22,7 @@ _JUDGES = 0.1  # of the training rows: they choose when to stop
 _LOOKS = 20  # how often they are asked
 _CLIP = 4.0  # normal scores that are given are kept within
 _ROWS = 4096
-LABEL = 10.0
+LABEL = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class Training:
 
     steps: int = 4000
     batch: int = 256
-    lr: float = 1e-3
-    width: int = 256
+    lr: float = 3e-3
+    width: int = 128
+    dropout: float = 0.3
     seed: int = 0
 
 
@@ -111,9 +112,9 @@ def fit_diffusion(cells: Array, layout: Layout, training: Training, *, progress:
 def _train(
     rows: Tensor, held: Tensor, layout: Layout, training: Training, generator: torch.Generator, progress: bool
 ) -> Diffusion:
-    network = Denoiser(rows.shape[1], training.width)
+    network = Denoiser(rows.shape[1], training.width, dropout=training.dropout)
     average, best = copy.deepcopy(network).eval(), copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=training.lr, weight_decay=1e-2, fused=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=training.lr, weight_decay=3e-2, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _pace(training.steps))
     history: list[tuple[int, float]] = []
     every = max(1, training.steps // _LOOKS)
