@@ -20,7 +20,15 @@ from experiments.task_parser import add_tasks
 
 _VERBS = tuple(
     f"experiments.{name}"
-    for name in ("commands", "section_commands", "data_commands", "graph_command", "source_commands", "task_commands")
+    for name in (
+        "commands",
+        "section_commands",
+        "data_commands",
+        "graph_command",
+        "source_commands",
+        "task_commands",
+        "generative.command",
+    )
 )  # the modules whose functions the verbs are
 
 

@@ -133,8 +133,8 @@ def in_words(found: Anomalies, by: str) -> list[str]:
         lines.append(f"{what}: {', '.join(told)}")
     flagged = found.flagged(by)
     lines.append(
-        f"by the {SCORERS[by]}, {int(flagged.sum()):,} of {rows:,} records stand out; less than one is expected to if all"
-        " are like those learned from"
+        f"by the {SCORERS[by]}, {int(flagged.sum()):,} of {rows:,} records stand out; if all were like most that were"
+        " learned from, less than one would"
     )
     blamed = found.responsible(by)
     if blamed:

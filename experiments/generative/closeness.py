@@ -51,7 +51,9 @@ class Closeness:
         ]
 
 
-def closeness(training: Array, held_out: Array, synthetic: Array, held_out_ids: Array, train_ids: Array, seed: int) -> Closeness:
+def closeness(
+    training: Array, held_out: Array, synthetic: Array, held_out_ids: Array, train_ids: Array, seed: int
+) -> Closeness:
     """Compare distances between cells, root mean square over cells.
 
     Shape:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Layout:
     def of(cls, groups: Sequence[str], parts: Sequence[str]) -> Layout:
         """Number names of groups and parts."""
         numbers = [torch.as_tensor(np.unique(np.array(each), return_inverse=True)[1]) for each in (groups, parts)]
-        return cls(*numbers, torch.tensor([part == "label" for part in parts]))
+        return cls(numbers[0], numbers[1], torch.tensor([part == "label" for part in parts]))
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Diffusion:
         for clean, fixed in _batches(start, given):
             levels = noises(steps)
             cells = torch.where(fixed, clean, levels[0] * torch.randn(clean.shape, generator=generator))
-            for now, after in zip(levels[:-1], levels[1:], strict=True):
+            for now, after in pairwise(levels):
                 slope = self._slope(cells, fixed, now)
                 moved = cells + (after - now) * slope
                 if after > 0:
@@ -123,7 +124,7 @@ def _train(
             batch = rows[torch.randint(len(rows), (training.batch,), generator=generator)]
             optimizer.zero_grad()
             lost = loss(network, batch, layout, generator)
-            lost.backward()  # type: ignore[no-untyped-call]
+            lost.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()

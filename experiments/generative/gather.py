@@ -48,8 +48,8 @@ def gather(folder: Path, label: str | None, *, keep: str = "", most: int = 0, pr
     """
     dataset = open_dataset(folder)
     name = label or _only_label(dataset)
-    by = "folder" if dataset.splits is not None else "patient"
-    cohort = load_cohort(dataset, DataConfig(folder=folder, labels=name, splits=SplitConfig(by=by)))
+    splits = SplitConfig(by="folder" if dataset.splits is not None else "patient")
+    cohort = load_cohort(dataset, DataConfig(folder=folder, labels=name, splits=splits))
     ancestors = ancestors_of(dataset.knowledge())
     kept = set(cohort.rows(keep)[:most].tolist()) if keep else set()
     records: dict[int, Record] = {}

@@ -1,4 +1,4 @@
-"""Missing numbers of vectors filled in, and how near each way of filling comes to numbers that were hidden on purpose."""
+"""Missing numbers of vectors filled in, and how near each way of filling comes to numbers hidden on purpose."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - sklearn wants to be asked
 from sklearn.impute import IterativeImputer
 
+from experiments.data.cohort import Cohort
 from experiments.generative.diffusion import Training
 from experiments.generative.gather import Gathered
 from experiments.generative.model import Learned, learn
@@ -32,17 +33,14 @@ class Imputation:
     """Filled vectors by each way, how many cells were filled, and the errors on hidden numbers of held-out patients.
 
     Errors are root mean squares in units of the column's spread (of normal scores), so that no column counts more.
+    `best` is the way that erred least on hidden numbers of tuning patients, the mean where none could be hidden.
     """
 
     filled: Mapping[str, Vectors]
     cells: int
     hidden: int
     errors: Mapping[str, Score]
-
-    @property
-    def best(self) -> str:
-        """The way with the smallest error; the simplest where nothing could be hidden."""
-        return min(self.errors, key=lambda way: self.errors[way].value) if self.errors else "mean"
+    best: str
 
     def lines(self, by: str) -> list[str]:
         """Return the figures and what they mean in words."""
@@ -50,14 +48,17 @@ class Imputation:
         if not self.errors:
             return [*lines, "no held-out patient has a number that could be hidden, so nobody knows how well"]
         told = [f"{WAYS[way]} {_shown(score)}" for way, score in self.errors.items()]
-        lines.append(f"{self.hidden:,} known numbers of held-out patients hidden; error in spreads of their column, 95%:")
+        lines.append(
+            f"{self.hidden:,} known numbers of held-out patients hidden; error in spreads of their column, 95%:"
+        )
         lines.append(f"  {', '.join(told)}")
         rivals = [way for way in self.errors if way != "diffusion"]
         rival = min(rivals, key=lambda way: self.errors[way].value)
         apart = self.errors["diffusion"].minus(self.errors[rival]).interval
         verdict = "better" if apart.high < 0 else "worse" if apart.low > 0 else "not told apart"
         lines.append(
-            f"diffusion model against {WAYS[rival]}: {apart.value:+.3f} ({apart.low:+.3f} to {apart.high:+.3f}), {verdict}"
+            f"diffusion model against {WAYS[rival]}: {apart.value:+.3f} ({apart.low:+.3f} to {apart.high:+.3f}), "
+            f"{verdict}"
         )
         return lines
 
@@ -73,12 +74,23 @@ def impute(gathered: Gathered, training: Training, *, progress: bool = False) ->
     learned = learn(gathered, training, progress=progress)
     ways = fit_ways(learned, learned.vectors.rows(gathered.cohort.rows("train")))
     filled = {way: _filled(learned, fill(learned.vectors)) for way, fill in ways.items()}
-    others = gathered.cohort.rows("held_out")
-    known = learned.vectors.rows(others)
-    hidden = hide(known, training.seed)
-    ids = gathered.cohort.subject_ids[others]
-    errors = measure(learned, known, hidden, ways, ids, training.seed) if hidden.any() else {}
-    return Imputation(filled, int(missing_numbers(learned.vectors).sum()), int(hidden.sum()), errors)
+    seed, cohort = training.seed, gathered.cohort
+    chosen, _ = _tested(learned, ways, cohort, "tuning", seed)
+    best = min(chosen, key=lambda way: chosen[way].value) if chosen else "mean"
+    errors, hidden = _tested(learned, ways, cohort, "held_out", seed)
+    return Imputation(filled, int(missing_numbers(learned.vectors).sum()), hidden, errors, best)
+
+
+def _tested(
+    learned: Learned, ways: Mapping[str, Fill], cohort: Cohort, split: str, seed: int
+) -> tuple[dict[str, Score], int]:
+    """Return the errors on hidden numbers of a split, none where nothing could be hidden, and how many these are."""
+    rows = cohort.rows(split)
+    known = learned.vectors.rows(rows)
+    hidden = hide(known, seed)
+    if not hidden.any():
+        return {}, 0
+    return measure(learned, known, hidden, ways, cohort.subject_ids[rows], seed), int(hidden.sum())
 
 
 def numbers_of(vectors: Vectors) -> NDArray[np.bool_]:
@@ -101,8 +113,8 @@ def fit_ways(learned: Learned, training: Vectors) -> dict[str, Fill]:
     """Return what expects normal scores of each column, by name: the mean, regressions in rounds, the diffusion model.
 
     Reference:
-        Van Buuren, Groothuis-Oudshoorn, mice: Multivariate Imputation by Chained Equations in R, 2011 (as scikit-learn's
-        IterativeImputer with Bayesian ridge, one imputation).
+        Van Buuren, Groothuis-Oudshoorn, mice: Multivariate Imputation by Chained Equations in R, 2011 (here
+        scikit-learn's IterativeImputer with Bayesian ridge, one imputation).
     """
     known = _scores(learned, training)
     there = np.isfinite(known)

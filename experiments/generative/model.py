@@ -1,4 +1,4 @@
-"""The one model that synthesis, imputation and looking for what does not fit share: vectors, their scale, a denoiser."""
+"""The one model that synthesis, imputation and anomalies share: vectors, their scale, a denoiser."""
 
 from __future__ import annotations
 

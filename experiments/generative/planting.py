@@ -46,4 +46,9 @@ def plant(records: Sequence[Record], kind: str, rng: np.random.Generator) -> lis
     return swapped(records, kind, rng)
 
 
-KINDS = {"x10": "a value times 10", "x100": "a value times 100", "notes": "another's notes", "images": "another's images"}
+KINDS = {
+    "x10": "a value times 10",
+    "x100": "a value times 100",
+    "notes": "another's notes",
+    "images": "another's images",
+}

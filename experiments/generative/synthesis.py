@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +40,8 @@ class Use:
         of, above = self.ratio, self.above_chance
         share = "not defined, for patients teach nothing here" if self.real.low <= 0.5 else _shown(above, "{:.2f}")
         return (
-            f"trained on synthetic rows, tested on held-out patients: AUROC {_shown(self.synthetic)}, trained on patients "
-            f"{_shown(self.real)}; ratio {_shown(of, '{:.2f}')}, of what is above chance {share}"
+            f"trained on synthetic rows, tested on held-out patients: AUROC {_shown(self.synthetic)}, trained on "
+            f"patients {_shown(self.real)}; ratio {_shown(of, '{:.2f}')}, of what is above chance {share}"
         )
 
 
@@ -77,9 +76,7 @@ class Synthesis:
         ]
 
 
-def synthesise(
-    gathered: Gathered, training: Training, *, rows: int | None = None, progress: bool = False
-) -> Synthesis:
+def synthesise(gathered: Gathered, training: Training, *, rows: int | None = None, progress: bool = False) -> Synthesis:
     """Learn from the train split with its label and draw rows, as many as it has unless said.
 
     Raises:
@@ -92,7 +89,12 @@ def synthesise(
     real, others = learned.vectors.rows(train), learned.vectors.rows(held_out)
     ids = cohort.subject_ids
     near = closeness(
-        learned.training, learned.scale.cells(others), learned.scale.cells(made), ids[train], ids[held_out], training.seed
+        learned.training,
+        learned.scale.cells(others),
+        learned.scale.cells(made),
+        ids[train],
+        ids[held_out],
+        training.seed,
     )
     use = usefulness(real, others, made, ids[held_out], training.seed)
     return Synthesis(made, real, use, prevalence_agreement(real, made), near, len(held_out))
@@ -154,12 +156,14 @@ def _shown(found: Interval, form: str = "{:.3f}") -> str:
     return f"{form.format(found.value)} ({form.format(found.low)} to {form.format(found.high)})"
 
 
-def strongest(vectors: Vectors, names: Sequence[str]) -> Array:
-    """Return pairwise correlations of columns over the rows that have both; NaN where not defined.
-
-    Shape:
-        -> (len(names), len(names)).
-    """
-    places = [[column.name for column in vectors.columns].index(name) for name in names]
-    values = np.ma.masked_invalid(vectors.values[:, places])
-    return np.asarray(np.ma.filled(np.ma.corrcoef(values, rowvar=False), np.nan))
+def correlations(vectors: Vectors) -> Array:
+    """Return pairwise correlations of columns over the rows that have both; NaN where not defined. Shape: -> (D, D)."""
+    there = np.isfinite(vectors.values).astype(np.float64)
+    values = np.where(there > 0, vectors.values, 0.0)
+    values = (values - np.divide(values.sum(0), there.sum(0), out=np.zeros(there.shape[1]), where=there.any(0))) * there
+    count = there.T @ there
+    sums, squares, products = values.T @ there, (values**2).T @ there, values.T @ values
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = np.sqrt(np.maximum(squares - sums**2 / count, 0))
+        found = (products - sums * sums.T / count) / (spread * spread.T)
+    return np.where(np.isfinite(found) & (spread * spread.T > 1e-9), found, np.nan)
