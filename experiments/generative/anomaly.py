@@ -91,9 +91,7 @@ def fit_scorers(learned: Learned, seed: int) -> dict[str, Scorer]:
     return {name: scorer for name, scorer in scorers.items() if scorer.names}
 
 
-def try_scorers(
-    gathered: Gathered, learned: Learned, scorers: Mapping[str, Scorer], kind: str, seed: int, resamples: int = 1000
-) -> Trial:
+def try_scorers(gathered: Gathered, learned: Learned, scorers: Mapping[str, Scorer], kind: str, seed: int) -> Trial:
     """Plant errors of one kind in copies of the kept records and score copies and originals.
 
     Raises:
@@ -111,7 +109,7 @@ def try_scorers(
     after = learned.cells([facts_of(wrong, gathered.ancestors) for _, wrong in pairs])
     ids = gathered.cohort.subject_ids[[row for row, _ in pairs]]
     target = np.repeat([0.0, 1.0], len(pairs))
-    tested = Tested.of(target, np.concatenate([ids, ids]), None, resamples=resamples, seed=seed)
+    tested = Tested.of(target, np.concatenate([ids, ids]))
     scores = {
         name: tested.score([METRICS["auroc"]], np.concatenate([scorer(before).score, scorer(after).score]))["auroc"]
         for name, scorer in scorers.items()

@@ -74,7 +74,7 @@ def closeness(
     whole = nearest(training, synthetic)
     told = -np.concatenate([nearest(synthetic, training), nearest(synthetic, held_out)])
     target = np.repeat([1.0, 0.0], [len(training), len(held_out)])
-    tested = Tested.of(target, np.concatenate([train_ids, held_out_ids]), target.astype(np.int64) * 0, seed=seed)
+    tested = Tested.of(target, np.concatenate([train_ids, held_out_ids]), None)
     membership = tested.score([METRICS["auroc"]], told)["auroc"].interval
     return Closeness(
         float(np.median(whole)),

@@ -30,11 +30,11 @@ LABEL = 5.0
 class Training:
     """How the denoiser is trained."""
 
-    steps: int = 4000
+    steps: int = 5000
     batch: int = 256
     lr: float = 3e-3
     width: int = 128
-    dropout: float = 0.3
+    dropout: float = 0.15
     seed: int = 0
 
 

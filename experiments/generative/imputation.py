@@ -90,7 +90,7 @@ def _tested(
     hidden = hide(known, seed)
     if not hidden.any():
         return {}, 0
-    return measure(learned, known, hidden, ways, cohort.subject_ids[rows], seed), int(hidden.sum())
+    return measure(learned, known, hidden, ways, cohort.subject_ids[rows]), int(hidden.sum())
 
 
 def numbers_of(vectors: Vectors) -> NDArray[np.bool_]:
@@ -130,13 +130,11 @@ def fit_ways(learned: Learned, training: Vectors) -> dict[str, Fill]:
     }
 
 
-def measure(
-    learned: Learned, known: Vectors, hidden: Array, ways: Mapping[str, Fill], ids: Array, seed: int
-) -> dict[str, Score]:
+def measure(learned: Learned, known: Vectors, hidden: Array, ways: Mapping[str, Fill], ids: Array) -> dict[str, Score]:
     """Return the error of each way on hidden numbers. Shape: known.values and hidden (M, D); ids (M,)."""
     truth = _scores(learned, known)
     left = Vectors(known.columns, np.where(hidden, np.nan, known.values))
-    resamples = Resamples.draw(ids, 1000, seed)
+    resamples = Resamples.draw(ids, 1000, 0)
     counts = hidden.sum(1).astype(np.float64)
     found = {}
     for way, fill in ways.items():

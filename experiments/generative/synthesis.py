@@ -25,23 +25,31 @@ WANTED = 0.9  # of what is learned from patients should be learned from syntheti
 
 @dataclass(frozen=True)
 class Use:
-    """Held-out AUROC of a classifier that learned from patients and of one that learned from synthetic rows.
+    """Held-out AUROC of a classifier that learned from patients and of one that learned from synthetic rows."""
 
-    `ratio` is the second over the first, `above_chance` the same of what is above 0.5; 95% intervals over patients.
-    """
+    real: Score
+    synthetic: Score
 
-    real: Interval
-    synthetic: Interval
-    ratio: Interval
-    above_chance: Interval
+    def ratio(self, chance: float = 0.0) -> Interval:
+        """Return the second over the first, of what is above chance where that is given, with its 95% interval."""
+        under, over = self.real, self.synthetic
+        value = (over.value - chance) / (under.value - chance) if under.value != chance else float("nan")
+        below = under.distribution - chance
+        drawn = np.divide(over.distribution - chance, below, out=np.full(len(below), np.nan), where=below > 0)
+        return interval(value, drawn)
 
     def line(self) -> str:
         """Return the figures in words."""
-        of, above = self.ratio, self.above_chance
-        share = "not defined, for patients teach nothing here" if self.real.low <= 0.5 else _shown(above, "{:.2f}")
+        learnt = self.real.interval.low > 0.5
+        above = _shown(self.ratio(0.5), "{:.2f}") if learnt else "not defined, for patients teach nothing here"
+        real, synthetic, ratio = (
+            _shown(self.real.interval),
+            _shown(self.synthetic.interval),
+            _shown(self.ratio(), "{:.2f}"),
+        )
         return (
-            f"trained on synthetic rows, tested on held-out patients: AUROC {_shown(self.synthetic)}, trained on "
-            f"patients {_shown(self.real)}; ratio {_shown(of, '{:.2f}')}, of what is above chance {share}"
+            f"trained on synthetic rows, tested on held-out patients: AUROC {synthetic}, trained on patients {real}; "
+            f"ratio {ratio}, of what is above chance {above}"
         )
 
 
@@ -54,13 +62,12 @@ class Synthesis:
     use: Use
     prevalence: float | None
     closeness: Closeness
-    left_out: int
 
     def lines(self) -> list[str]:
         """Return all figures and a verdict in words."""
         flags = sum(column.flag for column in self.rows.columns)
         told = f"{self.prevalence:.3f}" if self.prevalence is not None else "not defined, they do not vary"
-        good = "reached" if self.use.ratio.value >= WANTED else "not reached"
+        good = "reached" if self.use.ratio().value >= WANTED else "not reached"
         private = (
             "no sign that training patients can be told from others by these two attacks; that is no proof, others may"
             if self.closeness.quiet
@@ -97,7 +104,7 @@ def synthesise(gathered: Gathered, training: Training, *, rows: int | None = Non
         training.seed,
     )
     use = usefulness(real, others, made, ids[held_out], training.seed)
-    return Synthesis(made, real, use, prevalence_agreement(real, made), near, len(held_out))
+    return Synthesis(made, real, use, prevalence_agreement(real, made), near)
 
 
 def draw(learned: Learned, rows: int, seed: int) -> Vectors:
@@ -119,13 +126,12 @@ def usefulness(real: Vectors, held_out: Vectors, synthetic: Vectors, ids: Array,
     Shape:
         ids: of the held-out patients (M,).
     """
-    tested = Tested.of(held_out.values[:, -1], ids, None, resamples=1000, seed=seed)
+    tested = Tested.of(held_out.values[:, -1], ids)
     scores = []
     for rows in (real, synthetic):
         found = [_predict(rows.values, held_out.values, seed + each) for each in range(_JUDGES)]
         scores.append(mean_score([tested.score([METRICS["auroc"]], each)["auroc"] for each in found]))
-    first, second = scores
-    return Use(first.interval, second.interval, _ratio(second, first, 0.0), _ratio(second, first, 0.5))
+    return Use(*scores)
 
 
 def _predict(rows: Array, held_out: Array, seed: int) -> Array:
@@ -134,13 +140,6 @@ def _predict(rows: Array, held_out: Array, seed: int) -> Array:
         return np.zeros(len(held_out))
     model = HistGradientBoostingClassifier(max_leaf_nodes=8, learning_rate=0.08, random_state=seed)
     return np.asarray(model.fit(rows[:, :-1], rows[:, -1]).predict_proba(held_out[:, :-1])[:, 1])
-
-
-def _ratio(over: Score, under: Score, chance: float) -> Interval:
-    value = (over.value - chance) / (under.value - chance) if under.value != chance else float("nan")
-    below = under.distribution - chance
-    drawn = np.divide(over.distribution - chance, below, out=np.full(len(below), np.nan), where=below > 0)
-    return interval(value, drawn)
 
 
 def prevalence_agreement(real: Vectors, synthetic: Vectors) -> float | None:
