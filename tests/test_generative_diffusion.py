@@ -31,12 +31,12 @@ def learned() -> Diffusion:
 
 
 def test_expects_what_the_other_cells_tell() -> None:
-    asked = np.zeros((3, 4))
-    asked[:, 0], asked[:, 2], asked[:, 3] = [-1.0, 0.5, 1.5], -1.0, [-1, 1, 1]
-    is_given = np.array([[True, False, True, True]] * 3)
+    asked = cells(1000, seed=1)
+    is_given = np.tile([True, False, True, True], (1000, 1))
     found = learned().expect(asked, is_given)
-    np.testing.assert_allclose(found[:, 1], 0.9 * asked[:, 0], atol=0.15)
-    np.testing.assert_array_equal(found[:, [0, 2, 3]], asked[:, [0, 2, 3]])
+    error = np.sqrt(np.mean((found[:, 1] - asked[:, 1]) ** 2))
+    assert 0.40 < error < 0.55  # who knows the first cell errs by 0.44, who does not by 1
+    np.testing.assert_allclose(found[:, [0, 2, 3]], asked[:, [0, 2, 3]], rtol=1e-6)
 
 
 def test_draws_have_the_distribution_that_was_learned() -> None:
@@ -52,7 +52,7 @@ def test_draws_given_a_label_agree_with_it() -> None:
     start[:, 3], is_given[:, 3] = 1.0, True
     found = learned().sample(start, is_given, seed=1)
     assert (found[:, 3] == 1).all()
-    assert (found[:, 0] > 0).mean() > 0.9
+    assert (found[:, 0] > 0).mean() > 0.75  # a half without the label
 
 
 def test_same_seed_same_weights_and_draws() -> None:

@@ -94,12 +94,18 @@ def test_normal_scores_are_those_of_a_normal_number_and_go_on_beyond() -> None:
     numbers = np.random.default_rng(0).normal(100, 10, 20_000)
     [curve] = fit_scale(Vectors((column("LAB"),), numbers[:, None])).curves
     assert curve is not None
-    np.testing.assert_allclose(curve.forward(np.array([90.0, 100, 110, 200, 1000])), [-1, 0, 1, 10, 90], rtol=0.05, atol=0.05)
-    assert curve.backward(np.array([50.0]))[0] == pytest.approx(100 + 10 * FURTHEST, rel=0.03)  # nothing is made up beyond
+    np.testing.assert_allclose(
+        curve.forward(np.array([90.0, 100, 110, 200, 1000])), [-1, 0, 1, 10, 90], rtol=0.05, atol=0.05
+    )
+    assert curve.backward(np.array([50.0]))[0] == pytest.approx(
+        100 + 10 * FURTHEST, rel=0.03
+    )  # nothing is made up beyond
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=50), st.lists(st.floats(-9, 9), min_size=1, max_size=9))
-def test_scores_rise_with_numbers_are_finite_and_nothing_negative_is_made_up(known: list[float], asked: list[float]) -> None:
+def test_scores_rise_with_numbers_are_finite_and_nothing_negative_is_made_up(
+    known: list[float], asked: list[float]
+) -> None:
     [curve] = fit_scale(Vectors((column("LAB"),), np.array(known)[:, None])).curves
     assert curve is not None
     scores = curve.forward(np.sort(np.array(known)))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from experiments.generative.diffusion import Training
     from experiments.generative.vectors import Vectors
 
-_STEPS = 4000
+_STEPS = {"synthesise": 5000, "impute": 2000, "check": 2000}  # a label given all else takes longest to learn
 _TRIED = 1000  # tuning records in copies of which errors are planted
 
 
@@ -29,10 +29,10 @@ def add_generative_verbs(kinds: Any) -> None:
     ways = ("best", "mean", "iterative", "diffusion")
     fill.add_argument("--by", choices=ways, default="best", help="default: what errs least on hidden tuning numbers")
     fill.set_defaults(run="data_impute")
-    for verb in (make, fill):
+    for name, verb in (("synthesise", make), ("impute", fill)):
         verb.add_argument("folder", type=Path)
         verb.add_argument("out", type=Path)
-        _common(verb)
+        _common(verb, _STEPS[name])
         overwrite(verb)
 
 
@@ -53,12 +53,12 @@ def add_anomalies(check: Any) -> None:
         default="diffusion",
         help="what judges (default: diffusion)",
     )
-    _common(check)
+    _common(check, _STEPS["check"])
 
 
-def _common(verb: Any) -> None:
+def _common(verb: Any, steps: int) -> None:
     verb.add_argument("--labels", default=None, metavar="NAME", help="the label whose prediction times are looked at")
-    verb.add_argument("--steps", type=count, default=_STEPS, help=f"of training (default {_STEPS})")
+    verb.add_argument("--steps", type=count, default=steps, help=f"of training (default {steps})")
     verb.add_argument("--seed", type=int, default=0)
 
 
@@ -100,6 +100,7 @@ def check_anomalies(arguments: Namespace) -> int:
 
     from experiments.generative.anomaly import find_anomalies, in_words
     from experiments.generative.gather import gather
+    from experiments.generative.pictures import anomalies_png
     from experiments.whole import whole_file
 
     by, path = arguments.by, arguments.anomalies
@@ -118,9 +119,12 @@ def check_anomalies(arguments: Namespace) -> int:
     ).sort("score", descending=True, maintain_order=True)
     with whole_file(path, private=True) as temporary:
         table.write_parquet(temporary)
+    picture = path.with_suffix(".png")
+    with whole_file(picture, private=True) as temporary:
+        temporary.write_bytes(anomalies_png(found))
     for line in in_words(found, by):
         say(line)
-    say(f"{path}: the score of each record, the oddest first; only you can read it")
+    say(f"{path}: the score of each record, the oddest first; only you can read it. What was tried: {picture}")
     return 0
 
 
