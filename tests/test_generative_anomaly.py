@@ -84,7 +84,7 @@ def test_a_unit_error_is_found_and_named(fitted: tuple[Scale, dict[str, Scorer]]
     wrong[:, 0] *= 10
     found = scorers["diffusion"](scale.cells(Vectors(COLUMNS, wrong)))
     assert auroc(scorers["diffusion"], scale.cells(known), scale.cells(Vectors(COLUMNS, wrong))) > 0.99
-    assert np.mean([found.names[each] == "A" for each in found.what]) > 0.9
+    assert np.mean([found.names[each] == "A" for each in found.what]) > 0.9  # and not the notes, which tell of it
 
 
 def test_swapped_notes_are_found_by_the_diffusion_model_alone(fitted: tuple[Scale, dict[str, Scorer]]) -> None:

@@ -18,6 +18,7 @@ from experiments.generative.tails import Tail, fit_tail
 
 Array = NDArray[Any]
 _BOUND = 20.0  # normal scores further out say no more
+_STRAY = 4.0
 _LEAST = 20  # training records with a modality from which its distances can be learned
 _TREES = 300
 
@@ -124,8 +125,11 @@ def _there(scale: Scale, group: str, cells: Array) -> NDArray[np.bool_]:
 
 
 def _residual(diffusion: Diffusion, places: list[int], cells: Array) -> Array:
-    """Return how far cells are from what is expected of them given all others. Shape: (N, C) -> (N, places)."""
-    given = np.ones(cells.shape, bool)
+    """Return how far cells are from what is expected of them given all others. Shape: (N, C) -> (N, places).
+
+    A number out of every training patient's way is not given: it is likely wrong, and must not make others look odd.
+    """
+    given = np.abs(cells) <= _STRAY
     given[:, places] = False
     return np.asarray(_bounded(cells)[:, places] - diffusion.expect(cells, given)[:, places])
 
