@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.generative.denoiser import Denoiser, noises
@@ -77,6 +77,7 @@ def test_what_is_not_given_is_not_read() -> None:
     np.testing.assert_array_equal(learned().expect(rows, is_given), learned().expect(spoiled, is_given))
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 6))
 def test_every_row_hides_something_and_groups_hide_together(seed: int, groups: int) -> None:
     names = [f"g{i}" for i in range(groups)] * 2

@@ -14,6 +14,7 @@ from experiments.generative.vectors import Column, Vectors
 
 Array = NDArray[Any]
 _KNOTS = np.linspace(0.01, 0.99, 99)  # beyond these quantiles single patients would decide
+_DIGITS = 9  # finer than anything is measured
 FURTHEST = 3.0  # normal score of the most extreme number that is ever made up
 
 
@@ -112,7 +113,7 @@ def _curve(values: Array) -> Curve:
     """Fit a number's curve; equal quantiles share their mean score, a constant has a slope of one."""
     if not len(values):
         values = np.zeros(1)
-    numbers, place = np.unique(np.quantile(values, _KNOTS), return_inverse=True)
+    numbers, place = np.unique(np.quantile(values, _KNOTS).round(_DIGITS), return_inverse=True)
     scores = np.bincount(place, ndtri(_KNOTS)) / np.bincount(place)
     middle = np.median(values)
     whole = (numbers[-1] - numbers[0]) / (scores[-1] - scores[0]) if len(numbers) > 1 else 1.0

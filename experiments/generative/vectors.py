@@ -21,6 +21,7 @@ Part = Literal["codes", "notes", "images", "label"]
 STATISTICS = ("last", "lowest", "highest")
 NUMBERS, CODES, WORDS, NOTES, IMAGES = 32, 48, 1000, 16, 8  # columns at most; words counted
 _MEASURED, _RARE = 0.05, 0.02  # share of training records that must have a value; that must have, or lack, a code
+_FEW = 5  # patients of whom no column may tell
 _LEAST = 10  # training records from which anything can be learned
 
 
@@ -114,7 +115,7 @@ def with_label(vectors: Vectors, name: str, label: Array) -> Vectors:
 def _measurements(facts: Sequence[Facts]) -> tuple[str, ...]:
     """Return the codes that most often have values, which are not always the same."""
     counts = Counter(code for each in facts for code in each.numbers)
-    common = [code for code, count in counts.items() if count >= max(2, _MEASURED * len(facts))]
+    common = [code for code, count in counts.items() if count >= max(_FEW, _MEASURED * len(facts))]
     varied = [code for code in common if len({e.numbers[code][0] for e in facts if code in e.numbers}) > 1]
     return tuple(sorted(sorted(varied, key=lambda code: (-counts[code], code))[:NUMBERS]))
 
@@ -126,7 +127,7 @@ def _codes(facts: Sequence[Facts], measurements: set[str]) -> tuple[str, ...]:
     for row, each in enumerate(facts):
         for code in each.codes - measurements:
             having.setdefault(code, []).append(row)
-    least = max(1.0, _RARE * count)
+    least = max(_FEW, _RARE * count)
     varied = {code: rows for code, rows in having.items() if least <= len(rows) <= count - least}
     once = {tuple(rows): code for code, rows in sorted(varied.items(), reverse=True)}.values()
     return tuple(sorted(sorted(once, key=lambda code: (abs(len(varied[code]) - count / 2), code))[:CODES]))
@@ -136,10 +137,10 @@ def _words(texts: Sequence[str], seed: int) -> tuple[Any, int]:
     """Fit the main directions of weighted counts of the most frequent words."""
     if len(texts) < _LEAST:
         return None, 0
-    counts = TfidfVectorizer(max_features=WORDS, sublinear_tf=True, min_df=2)
+    counts = TfidfVectorizer(max_features=WORDS, sublinear_tf=True, min_df=_FEW)
     try:
         found = counts.fit_transform(texts)
-    except ValueError:  # no word is in two texts
+    except ValueError:  # no word is in so many texts
         return None, 0
     width = min(NOTES, found.shape[1] - 1)
     if width < 1:
