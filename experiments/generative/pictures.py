@@ -51,7 +51,8 @@ def anomalies_png(found: Anomalies) -> bytes:
     axes.set_ylim(-0.6, max(1, len(trials)) - 0.4)
     axes.set_xlim(right=1.01)
     axes.set_xlabel("AUROC of copies with the error against the records themselves, 95% interval", **STYLE)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
+    if trials:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize=9)
     grid(axes, "x")
     return as_png(figure)
 
