@@ -137,10 +137,10 @@ def _words(texts: Sequence[str], seed: int) -> tuple[Any, int]:
     """Fit the main directions of weighted counts of the most frequent words."""
     if len(texts) < _LEAST:
         return None, 0
-    counts = TfidfVectorizer(max_features=WORDS, sublinear_tf=True, min_df=_FEW)
+    counts = TfidfVectorizer(max_features=WORDS, sublinear_tf=True, min_df=2)
     try:
         found = counts.fit_transform(texts)
-    except ValueError:  # no word is in so many texts
+    except ValueError:  # no word is in two texts
         return None, 0
     width = min(NOTES, found.shape[1] - 1)
     if width < 1:
