@@ -28,6 +28,7 @@ _VERBS = tuple(
         "source_commands",
         "task_commands",
         "text_command",
+        "generative.command",
     )
 )  # the modules whose functions the verbs are
 

@@ -34,6 +34,10 @@ def data_check(arguments: Namespace) -> int:
 
     found = check(arguments.folder)
     console().print(render(found))
+    if found.ok and arguments.anomalies is not None:
+        from experiments.generative.command import check_anomalies
+
+        check_anomalies(arguments)
     return 0 if found.ok else 1
 
 

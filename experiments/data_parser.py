@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.generative.command import add_anomalies, add_generative_verbs
 from experiments.graph_command import add_graph_verb
 from experiments.options import count, overwrite, share
 from experiments.source_commands import add_source_verbs
@@ -30,6 +31,7 @@ def add_data(verbs: Any) -> None:
     synthetic.set_defaults(run="data_synthetic")
     check = kinds.add_parser("check", help="validate a folder and show who has what")
     check.add_argument("folder", type=Path)
+    add_anomalies(check)
     check.set_defaults(run="data_check")
     add_text_verb(kinds)
     add_harmonise(kinds)
@@ -59,4 +61,5 @@ def add_data(verbs: Any) -> None:
     covid.add_argument("--seed", type=int, default=0)
     overwrite(covid)
     covid.set_defaults(run="data_covid_cxr")
+    add_generative_verbs(kinds)
     add_source_verbs(kinds)
