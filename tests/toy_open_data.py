@@ -69,7 +69,7 @@ def write(each: OpenSet, shared: Path, out: Path) -> None:
 def register(each: OpenSet, folder: Path, runs: Path) -> None:
     """Search with one trial of one epoch, in this process, and register what it found as `each.source`.
 
-    The sets have no `none` among their encoders here: a worker's dice are its own, and a trial of no modality is pruned.
+    No encoder is `none` here: a worker's dice are its own, and a trial without any modality is pruned.
     """
     given = [f"data.folder={folder}", "search.workers=1", "space.dim=8", "space.fusion=early", *LESS, *each.extra]
     assert main(["worker", "--study", each.study, "--runs", str(runs), *given]) == 0
