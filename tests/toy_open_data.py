@@ -15,6 +15,7 @@ from experiments.sources.tabular import convert_tables, load_mapping
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LESS = ["training.epochs=1", "search.trials=1", "search.pruner=none", "finalists.top=1", "finalists.seeds=1"]
 _CODES = ("space.encoders={codes: bag}", "data.preprocess.codes.max_events=64")
+_ALL = ("space.encoders={codes: bag, notes: bag, images: conv}",)
 _NOTES = ("space.encoders={codes: bag, notes: bag}", _CODES[1])
 
 
@@ -45,7 +46,7 @@ SETS = {
             "eicu",
             ("space.encoders={codes: bag, notes: bag}", _CODES[1]),
         ),
-        OpenSet("covid-chestxray", "covid-cxr", "covid19", "covid-cxr", audited=True),
+        OpenSet("covid-chestxray", "covid-cxr", "covid19", "covid-cxr", _ALL, audited=True),
         OpenSet("mts-dialog", str(DOCS / "open-data" / "mts-dialog.yaml"), "section"),
         OpenSet("yaib-demo", str(DOCS / "open-data" / "yaib-mortality.yaml"), "died"),
     )
@@ -66,8 +67,11 @@ def write(each: OpenSet, shared: Path, out: Path) -> None:
 
 
 def register(each: OpenSet, folder: Path, runs: Path) -> None:
-    """Search with one trial of one epoch, in this process, and register what it found as `each.source`."""
-    given = [f"data.folder={folder}", "search.workers=1", "space.dim=8", *LESS, *each.extra]
+    """Search with one trial of one epoch, in this process, and register what it found as `each.source`.
+
+    No encoder is `none` here: a worker's dice are its own, and a trial without any modality is pruned.
+    """
+    given = [f"data.folder={folder}", "search.workers=1", "space.dim=8", "space.fusion=early", *LESS, *each.extra]
     assert main(["worker", "--study", each.study, "--runs", str(runs), *given]) == 0
     audit = [] if each.audited else ["--no-audit"]
     study = Path(each.study).stem
