@@ -13,7 +13,7 @@ from toy_records import DESCRIPTIONS, NAN, PATIENT, coded
 
 from encoders.records import Note, Record
 from encoders.serialise import BLOCKS, TextOptions, find_block, name_code, say_when, write_blocks, write_record
-from experiments.sources.eicu.channels import parents
+from experiments.sources.channels import parents
 from experiments.sources.synthetic.vocabulary import codes as synthetic_codes
 from fusion import UsageError
 

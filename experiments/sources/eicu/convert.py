@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,6 +13,7 @@ import polars as pl
 
 from experiments.data.folder import UNPREDICTABLE_FILE
 from experiments.progress import progress_bar
+from experiments.sources.conversion import Conversion, conversion
 from experiments.sources.eicu import knowledge
 from experiments.sources.eicu.clinical import CLINICAL
 from experiments.sources.eicu.cohort import labels, unpredictable
@@ -22,7 +24,6 @@ from experiments.sources.eicu.readme import licence, readme
 from experiments.sources.eicu.stays import dated, read_stays, stay_events, with_hospital
 from experiments.sources.eicu.tables import Table, lay_apart, shards_of
 from experiments.sources.folder import (
-    new_folder,
     split_by_group,
     write_codes,
     write_dataset,
@@ -33,6 +34,7 @@ from experiments.sources.folder import (
     write_splits,
     write_table,
 )
+from experiments.sources.knowledge import describe, hierarchy
 from experiments.sources.tables import Parts, find_table, lay_pieces_apart
 from fusion.component import UsageError
 
@@ -43,7 +45,7 @@ _RENAME = {"value": "numeric_value", "text": "text_value"}
 class _Laid(NamedTuple):
     """Where the parts lie, what makes events of them, and what was counted on the way."""
 
-    folder: Path
+    job: Conversion
     events: list[Callable[[Parts], pl.DataFrame]]
     counts: dict[str, dict[str, int]]
     missing: list[str]
@@ -79,72 +81,91 @@ def convert_eicu(
     if patient is None:
         raise UsageError(f"{src}: patient.csv or patient.csv.gz is missing; it is the one table that is needed")
     started = time.monotonic()
-    with new_folder(out, overwrite=overwrite) as folder:
+    yaib = _hourly(src, yaib)
+    options = {"split_by": split_by, "seed": seed, "shard": patients_per_shard, "yaib": yaib}
+    with conversion(out, _sources(src, yaib), options, overwrite=overwrite, progress=progress) as job:
+        folder = job.folder
         stays = read_stays(patient, patients_per_shard)
         stays = with_hospital(stays, find_table(src, "hospital"))
-        laid = _lay_tables(src, yaib, stays, folder / "parts", progress)
-        written = _write_shards(folder, stays, laid, progress)
+        laid = _lay_tables(src, yaib, stays, job, progress)
+        written = _write_shards(stays, laid, progress)
         codes = _write_knowledge(folder, laid)
         summary = _write_cohort(folder, stays, seed, split_by)
         summary |= written | {"codes": codes, "tables": laid.counts, "missing_tables": laid.missing}
         _write_about(folder, src, summary)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary | {"seconds": round(time.monotonic() - started, 1)}
 
 
-def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, folder: Path, progress: bool) -> _Laid:
-    """Lay the rows of all tables apart by shard; tables that are not there are named, not an error."""
-    wanted: tuple[Table, ...] = TABLES
-    hourly = [table for table in HOURLY if find_table(src, table.name)]
+def _hourly(src: Path, yaib: Path | None) -> Path | None:
+    """Return where hourly values are taken from: what was given, else what lies beside where no table has them."""
     beside = src.parent / "yaib-demo" / "los" / "eicu_demo"
-    if yaib is None and not hourly and beside.is_dir():
-        yaib = beside
-    if yaib is None:
-        wanted = (*TABLES, *HOURLY)
-    laid = _Laid(folder, [history_notes], {}, [])
+    tables = any(find_table(src, table.name) for table in HOURLY)
+    return beside if yaib is None and not tables and beside.is_dir() else yaib
+
+
+def _sources(src: Path, yaib: Path | None) -> list[Path]:
+    wanted = ("patient", "hospital", *(table.name for table in (*TABLES, *HOURLY)))
+    files = [path for name in wanted if (path := find_table(src, name)) is not None]
+    return files if yaib is None else [*files, *sorted(yaib.glob("*.parquet"))]
+
+
+def _lay_tables(src: Path, yaib: Path | None, stays: pl.DataFrame, job: Conversion, progress: bool) -> _Laid:
+    """Lay the rows of all tables apart by shard; tables that are not there are named, not an error."""
+    wanted: tuple[Table, ...] = TABLES if yaib is not None else (*TABLES, *HOURLY)
+    laid = _Laid(job, [history_notes], {}, [])
     with progress_bar("reading tables", len(wanted), enabled=progress) as advance:
         for table in wanted:
             path = find_table(src, table.name)
             if path is None:
                 laid.missing.append(table.name)
             else:
-                laid.counts[table.name] = lay_apart(table, path, stays, folder)
+                lay = partial(lay_apart, table, path, stays, job.parts)
+                laid.counts[table.name] = job.steps.once(f"table {table.name}", lay)
                 laid.events.append(table.events)
             advance()
     others = ("hospital", *(table.name for table in HOURLY if table not in wanted))
     laid.missing.extend(name for name in others if find_table(src, name) is None)
     if yaib is not None:
-        laid.counts["yaib"] = lay_pieces_apart("yaib", read_yaib(yaib), lambda piece: piece, shards_of(stays), folder)
+        pieces, shards = read_yaib(yaib), shards_of(stays)
+        lay = partial(lay_pieces_apart, "yaib", pieces, lambda piece: piece, shards, job.parts)
+        laid.counts["yaib"] = job.steps.once("table yaib", lay)
         laid.events.append(yaib_events)
     return laid
 
 
-def _write_shards(folder: Path, stays: pl.DataFrame, laid: _Laid, progress: bool) -> dict[str, int]:
+def _write_shards(stays: pl.DataFrame, laid: _Laid, progress: bool) -> dict[str, int]:
     """Make events of the parts of each shard and write them."""
     counts = {"events": 0, "events_out_of_time": 0}
     shards = stays["shard"].unique().sort().to_list()
     with progress_bar("writing shards", len(shards), enabled=progress) as advance:
         for shard in shards:
-            parts, mine = Parts(laid.folder / f"{shard:05d}"), stays.filter(pl.col("shard") == shard)
-            frames = [stay_events(mine)]
-            for events in laid.events:
-                table, late = dated(events(parts), mine)
-                frames.append(table.rename({old: new for old, new in _RENAME.items() if old in table.columns}))
-                counts["events_out_of_time"] += late
-            everything = pl.concat(frames, how="diagonal_relaxed")
-            counts["events"] += write_events(folder, shard, everything, extra=("site",))
+            mine = stays.filter(pl.col("shard") == shard)
+            events, late = laid.job.steps.once(f"shard {shard}", partial(_write_shard, shard, mine, laid))
+            counts["events"] += events
+            counts["events_out_of_time"] += late
             advance()
     return counts
+
+
+def _write_shard(shard: int, stays: pl.DataFrame, laid: _Laid) -> tuple[int, int]:
+    """Write a shard; return the number of its events, and how many were out of time."""
+    parts, frames, out_of_time = Parts(laid.job.parts / f"{shard:05d}"), [stay_events(stays)], 0
+    for events in laid.events:
+        table, late = dated(events(parts), stays)
+        frames.append(table.rename({old: new for old, new in _RENAME.items() if old in table.columns}))
+        out_of_time += late
+    everything = pl.concat(frames, how="diagonal_relaxed")
+    return write_events(laid.job.folder, shard, everything, extra=("site",)), out_of_time
 
 
 def _write_knowledge(folder: Path, laid: _Laid) -> int:
     """Write the codes with their ancestors, and the edges from diagnosis paths to ICD codes."""
     files = sorted((folder / "data").glob("*.parquet"))
     used = {code for file in files for code in pl.read_parquet(file, columns=["code"])["code"].unique()}
-    edges = knowledge.coded_as(laid.folder)
+    edges = knowledge.coded_as(laid.job.parts)
     write_edges(folder, edges)
-    parents = knowledge.hierarchy({*used, *edges["head"].to_list(), *edges["tail"].to_list()})
-    return write_codes(folder, parents, knowledge.describe(parents, knowledge.drug_names(laid.folder)), parents)
+    parents = hierarchy({*used, *edges["head"].to_list(), *edges["tail"].to_list()})
+    return write_codes(folder, parents, describe(parents, knowledge.drug_names(laid.job.parts)), parents)
 
 
 def _write_cohort(folder: Path, stays: pl.DataFrame, seed: int, split_by: str) -> dict[str, Any]:
