@@ -1,4 +1,4 @@
-"""ICD-9-CM, ICD-10-CM and ICD-10-PCS: the hierarchy is `experiments.sources.icd`'s, what exists and its names are packages'."""
+"""ICD-9-CM, ICD-10-CM and ICD-10-PCS: the hierarchy is `experiments.sources.icd`, what exists is from packages."""
 
 from __future__ import annotations
 
