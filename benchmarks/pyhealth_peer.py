@@ -49,7 +49,7 @@ from experiments.studies import finalists, study_space, study_spec
 from experiments.train import train
 from experiments.workspace import open_store
 from fusion import Architecture
-from fusion.task import Criterion
+from fusion.criterion import Criterion
 from search.study import create_or_resume, issue_tickets, open_study, worker_loop
 
 VERSION = "2.1.0"

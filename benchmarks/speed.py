@@ -31,7 +31,7 @@ from experiments.feeding import build_model, preparations
 from experiments.sources.synthetic import write_synthetic
 from experiments.workspace import open_store
 from fusion import Architecture, FusionModel, Spec
-from fusion.task import Criterion
+from fusion.criterion import Criterion
 
 ENCODERS = {
     "codes": Spec("transformer"),

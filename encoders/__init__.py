@@ -1,10 +1,21 @@
-"""Encoders: from what a patient has of one modality to tokens. Imports fusion and torch; heavy libraries lazily."""
+"""Encoders: from what a patient has of one modality to tokens. Imports fusion and torch; heavy libraries lazily.
 
-from encoders.codes import CODES
-from encoders.graph import GRAPH
-from encoders.images import IMAGES
-from encoders.notes import NOTES
+The catalogue is loaded when it is first asked for: records, which data are read into, need no torch.
+"""
 
-ENCODERS: dict[str, dict[str, type]] = {"codes": CODES, "notes": NOTES, "images": IMAGES, "graph": GRAPH}
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from encoders.catalogue import CODES, ENCODERS, GRAPH, IMAGES, NOTES
 
 __all__ = ["CODES", "ENCODERS", "GRAPH", "IMAGES", "NOTES"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what the catalogue has of this name, and load it with torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'encoders' has no attribute '{name}'")
+    found = getattr(import_module("encoders.catalogue"), name)
+    globals()[name] = found
+    return found

@@ -26,8 +26,9 @@ from experiments.card import model_card
 from experiments.data.folder import is_inside, read_json
 from experiments.whole import whole_folder
 from fusion.component import Architecture, Spec, UsageError
+from fusion.criterion import activate
 from fusion.model import FusionModel
-from fusion.task import Task, activate
+from fusion.task import Task
 
 if TYPE_CHECKING:
     from encoders.preprocessor import Preparation

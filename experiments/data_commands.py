@@ -70,6 +70,8 @@ def data_mimic(arguments: Namespace) -> int:
         arguments.out,
         arguments.version,
         hours=arguments.hours,
+        beside=getattr(arguments, "beside", ()),
+        images=getattr(arguments, "images", "link"),
         seed=arguments.seed,
         overwrite=arguments.overwrite,
         progress=True,

@@ -52,6 +52,8 @@ def add_data(verbs: Any) -> None:
         mimic.add_argument("--hours", type=count, default=24, help="when to predict, after unit admission (default 24)")
         mimic.add_argument("--seed", type=int, default=0)
         overwrite(mimic)
+        if version == 4:
+            _add_modules(mimic)
         mimic.set_defaults(run="data_mimic", version=version)
     add_graph_verb(kinds)
     covid = kinds.add_parser("covid-cxr", help="convert the COVID-19 image data collection")
@@ -63,3 +65,11 @@ def add_data(verbs: Any) -> None:
     covid.set_defaults(run="data_covid_cxr")
     add_generative_verbs(kinds)
     add_source_verbs(kinds)
+
+
+def _add_modules(mimic: Any) -> None:
+    """Add what is said of modules that are published apart."""
+    text = "folder of a module that is published apart: emergency department, notes, MIMIC-CXR-JPG, mimic-cxr-reports"
+    mimic.add_argument("--with", dest="beside", type=Path, action="append", default=[], metavar="FOLDER", help=text)
+    text = "X-rays are hard-linked into the data folder (default; takes no room), or copied"
+    mimic.add_argument("--images", choices=("link", "copy"), default="link", help=text)

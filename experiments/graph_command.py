@@ -13,7 +13,7 @@ def add_graph_verb(kinds: Any) -> None:
     text = "give a folder its knowledge graph from ontologies, and say how much of its codes they cover"
     graph = kinds.add_parser("graph", help=text)
     graph.add_argument("folder", type=Path)
-    names = "icd9cm, icd10cm, ccs, ccsr, gem (ICD-9 to ICD-10), atc, hpo; or an OBO, CSV or TSV file"
+    names = "icd9cm, icd10cm, icd10pcs, ccs, ccsr, gem (ICD-9 to ICD-10), atc, hpo; or an OBO, CSV or TSV file"
     graph.add_argument("ontologies", nargs="+", metavar="ONTOLOGY", help=names)
     columns = (
         "columns of a CSV or TSV file; A+B joins two by a colon (default: those of PrimeKG and Hetionet are known)"

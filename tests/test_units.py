@@ -14,7 +14,7 @@ from experiments.data.check import check
 from experiments.data.folder import open_dataset
 from experiments.data.quality import quality
 from experiments.data.units import conversions, harmonised, implausible, measurements, plain
-from experiments.sources.eicu.channels import APERIODIC, CHANNELS, CHARTED, PERIODIC
+from experiments.sources.channels import APERIODIC, CHANNELS, CHARTED, PERIODIC
 from experiments.sources.folder import new_folder, write_codes, write_dataset, write_events
 from experiments.sources.mimic.items import UNITS
 

@@ -14,7 +14,6 @@ import polars as pl
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from encoders.images.pixels import read_pixels
 from encoders.records import CodeEvents, UnreadableImage
 from experiments.data.cohort import read_labels
 from experiments.data.folder import OUTSIDE, SPLIT_FILE, SPLITS, Dataset, is_inside, open_dataset
@@ -166,6 +165,8 @@ def _images(dataset: Dataset, frame: pl.DataFrame, name: str) -> Iterator[Proble
     column = dataset.image_column
     if column is None:
         return
+    from encoders.images.reading import read_pixels  # its package loads torch: not for folders without images
+
     if column not in frame.columns:
         yield Problem("error", name, "the image column that metadata/dataset.json declares is missing", None, column)
         return

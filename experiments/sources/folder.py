@@ -42,12 +42,26 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         UsageError: `out` is there and not to be overwritten.
     """
+    may_be_written(out, overwrite=overwrite)
+    with whole_folder(out, private=True) as folder:
+        start_folder(folder)
+        yield folder
+
+
+def may_be_written(out: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds something, unless it is to be overwritten.
+
+    Raises:
+        UsageError: as said.
+    """
     if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"{out} exists; choose another folder or say --overwrite")
-    with whole_folder(out, private=True) as folder:
-        for name in ("metadata", "data", "labels"):
-            (folder / name).mkdir()
-        yield folder
+
+
+def start_folder(folder: Path) -> None:
+    """Make what every data folder has."""
+    for name in ("metadata", "data", "labels"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:

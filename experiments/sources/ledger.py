@@ -34,7 +34,7 @@ class Tally:
         stranger = pl.when(pl.col("shard").is_null()).then(pl.lit(STRANGER))
         judged = known.with_columns(why=pl.coalesce("why", stranger)).drop("shard")
         self.facts += judged.height
-        self.left_out.update(dict(judged.drop_nulls("why").group_by("why").len().iter_rows()))
+        self.left_out.update(dict(judged.drop_nulls("why").group_by("why").len().sort("why").iter_rows()))
         kept = judged.filter(pl.col("why").is_null()).drop("why")
         self.events += kept.height
         return kept
@@ -44,6 +44,22 @@ class Tally:
         self.rows += rows
         self.facts += rows
         self.left_out[why] += rows
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"rows": self.rows, "facts": self.facts, "events": self.events, "left_out": dict(self.left_out)}
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Tally:
+        """Return the tally that `plain` wrote."""
+        return cls(data["rows"], data["facts"], data["events"], Counter(data["left_out"]))
+
+    def add(self, other: Tally) -> None:
+        """Add what was counted of other rows of the table."""
+        self.rows += other.rows
+        self.facts += other.facts
+        self.events += other.events
+        self.left_out.update(other.left_out)
 
     def withdraw(self, number: int, why: str = REPEATED) -> None:
         """Count events that are none after all; without a reason they were there already."""
@@ -66,10 +82,7 @@ def counted(
 
 def plain(ledger: Mapping[str, Tally]) -> dict[str, dict[str, Any]]:
     """Return the ledger as plain data."""
-    return {
-        name: {"rows": each.rows, "facts": each.facts, "events": each.events, "left_out": dict(each.left_out)}
-        for name, each in ledger.items()
-    }
+    return {name: each.plain() for name, each in ledger.items()}
 
 
 def write_ledger(path: Path, ledger: Mapping[str, Tally]) -> None:

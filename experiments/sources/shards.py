@@ -8,14 +8,16 @@ from pathlib import Path
 import polars as pl
 
 from experiments.progress import progress_bar
+from experiments.sources.conversion import Conversion
 from experiments.sources.facts import FACT
 from experiments.sources.folder import write_events
-from experiments.sources.ledger import Tally
+from experiments.sources.ledger import REPEATED, Tally
 from experiments.sources.tables import Parts
 
 EVENT = tuple(name for name in FACT if name != "why")
 _SHARD_BYTES = 16 * 2**20  # of tables as text, whose events are held at once; that takes about 15 times as much
 _MOST_SHARDS = 512  # each keeps a file open while tables are laid apart
+_Withdrawn = tuple[str, str, int]  # table, why, how many of its events are none
 _PACKED = 8  # how much smaller text is when packed, about
 
 
@@ -27,7 +29,7 @@ def shards_for(paths: Iterable[Path]) -> int:
 
 
 def write_shards(
-    folder: Path,
+    job: Conversion,
     shards: Sequence[int],
     ledger: Mapping[str, Tally],
     read: Callable[[str, Parts], pl.DataFrame | None],
@@ -36,7 +38,7 @@ def write_shards(
     extra: Sequence[str] = (),
     progress: bool = False,
 ) -> int:
-    """Write each shard's events from `folder/parts`; count those that repeat another, and return the number of events.
+    """Write each shard's events from the parts; count those that repeat another, and return the number of events.
 
     Args:
         read: the events of a table in a shard.
@@ -46,34 +48,39 @@ def write_shards(
     columns, events = [*EVENT, *extra], 0
     with progress_bar("writing shards", len(shards), enabled=progress) as advance:
         for shard in shards:
-            parts = Parts(folder / "parts" / f"{shard:05d}")
-            frames = [
-                frame.select(*columns, table=pl.lit(name))
-                for name in ledger
-                if (frame := read(name, parts)) is not None
-            ]
-            if frames:
+
+            def write(shard: int = shard) -> tuple[int, list[_Withdrawn]]:
+                parts = Parts(job.parts / f"{shard:05d}")
+                frames = [
+                    frame.select(*columns, table=pl.lit(name))
+                    for name in ledger
+                    if (frame := read(name, parts)) is not None
+                ]
+                if not frames:
+                    return 0, []
                 everything = pl.concat(frames)
                 del frames
-                if judge is not None:
-                    everything = _judged(judge(everything), ledger)
-                events += write_events(folder, shard, _once(everything, columns, ledger), extra)
+                everything, wrong = (everything, []) if judge is None else _judged(judge(everything))
+                everything, again = _once(everything, columns)
+                return write_events(job.folder, shard, everything, extra), [*wrong, *again]
+
+            written, withdrawn = job.steps.once(f"shard {shard}", write)
+            events += written
+            for name, why, number in withdrawn:
+                ledger[name].withdraw(number, why)
             advance()
     return events
 
 
-def _judged(events: pl.DataFrame, ledger: Mapping[str, Tally]) -> pl.DataFrame:
-    for name, why, number in events.drop_nulls("why").group_by("table", "why").len().sort("table", "why").iter_rows():
-        ledger[name].withdraw(number, why)
-    return events.filter(pl.col("why").is_null()).drop("why")
+def _judged(events: pl.DataFrame) -> tuple[pl.DataFrame, list[_Withdrawn]]:
+    wrong = events.drop_nulls("why").group_by("table", "why").len().sort("table", "why")
+    return events.filter(pl.col("why").is_null()).drop("why"), wrong.rows()
 
 
-def _once(events: pl.DataFrame, columns: Sequence[str], ledger: Mapping[str, Tally]) -> pl.DataFrame:
+def _once(events: pl.DataFrame, columns: Sequence[str]) -> tuple[pl.DataFrame, list[_Withdrawn]]:
     once = events.unique(subset=list(columns), keep="first", maintain_order=True)
-    before, after = (dict(each.group_by("table").len().iter_rows()) for each in (events, once))
-    for name, number in before.items():
-        ledger[name].withdraw(number - after.get(name, 0))
-    return once.drop("table")
+    before, after = (dict(each.group_by("table").len().sort("table").iter_rows()) for each in (events, once))
+    return once.drop("table"), [(name, REPEATED, number - after.get(name, 0)) for name, number in before.items()]
 
 
 def in_order_of_life(events: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,14 +37,23 @@ class Subjects:
     def meet(self, piece: pl.DataFrame, patient: str) -> pl.DataFrame:
         """Add the column subject_id to rows with patients, null where there is none, and remember who is new."""
         fresh = piece.select(patient=pl.col(patient)).drop_nulls().unique(maintain_order=True)
-        fresh = fresh.join(self._met, on="patient", how="anti", maintain_order="left")
+        self._add(fresh.join(self._met, on="patient", how="anti", maintain_order="left"))
+        return self.number_of(piece, patient)
+
+    def _add(self, fresh: pl.DataFrame) -> None:
         if fresh.height:
             number = pl.int_range(len(self), len(self) + fresh.height)
             subject = pl.col("patient") if self.ids == "integer" else number + 1
             added = fresh.with_columns(subject_id=subject, shard=number % self.shards)
             self._met = pl.concat([self._met, added])
-        known = self._met.select(pl.col("patient").alias(patient), "subject_id")
-        return piece.join(known, on=patient, how="left", maintain_order="left")
+
+    def since(self, number: int) -> list[int | str]:
+        """Return the patients in the order they were met, without the first so many."""
+        return self._met["patient"][number:].to_list()
+
+    def remember(self, met: Sequence[int | str], before: int) -> None:
+        """Meet the patients that were met after the first so many, as `since` returned them; again does no harm."""
+        self._add(pl.DataFrame({"patient": met[len(self) - before :]}, schema={"patient": self._met["patient"].dtype}))
 
     def number_of(self, piece: pl.DataFrame, patient: str) -> pl.DataFrame:
         """Add the column subject_id to rows with patients, null where there is none or nobody met."""

@@ -15,8 +15,8 @@ from experiments.strategies.blending import GradientBlend
 from experiments.strategies.compose import Step, Strategies, make_strategies
 from experiments.strategies.interactions import InteractionControl
 from experiments.strategies.probes import Probes
+from fusion.criterion import Criterion
 from fusion.model import drop_modalities
-from fusion.task import Criterion
 
 STRATEGIES: Mapping[str, Callable[..., Any]] = {
     "modality_dropout": drop_modalities,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 LEAST = 10
 
 
@@ -27,8 +24,3 @@ def share(part: int, whole: int) -> str:
     """
     small = any(0 < count < LEAST for count in (part, whole - part, whole))
     return "" if small or not whole else f"{part / whole:.1%}"
-
-
-def shown_flow(flow: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Return the steps of a flow with their counts as text."""
-    return [{key: value if key == "step" else shown(value) for key, value in step.items()} for step in flow]

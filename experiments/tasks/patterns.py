@@ -9,8 +9,9 @@ import polars as pl
 
 from experiments.data.folder import Dataset
 from experiments.data.reader import BIRTH, NOTE, read_events
-from experiments.tasks.counts import share, shown
+from experiments.tasks.counts import LEAST, share, shown
 from experiments.tasks.definition import Predicate
+from experiments.tasks.disclosure import HIDDEN, shown_parts, shown_positives
 from experiments.tasks.predicates import meant
 
 KINDS = {
@@ -65,14 +66,18 @@ def patterns(kinds: pl.DataFrame, truth: Mapping[str, pl.Series]) -> list[dict[s
     table = kinds.with_columns(**numbers)
     sums = [pl.col(name).sum() for name in numbers]
     counted = table.group_by(names).agg(*sums, n=pl.len(), patients=pl.col("subject_id").n_unique())
+    counted = counted.sort("n", *names, descending=True)
+    rows = counted["n"].to_list()
+    texts = shown_parts(rows)
+    positives = shown_positives(counted["label 0"].to_list(), rows, texts) if len(truth) == 1 else [""] * len(rows)
     found = []
-    for row in counted.sort("n", *names, descending=True).iter_rows(named=True):
-        has = {name: row[name] for name in names}
-        label: dict[str, str] = {}
+    for row, text, positive in zip(counted.iter_rows(named=True), texts, positives, strict=True):
+        told, label = text == f"{row['n']:,}", {}
         if len(truth) == 1:
-            positive = row["label 0"]
-            label = {"positive": shown(positive), "prevalence": share(positive, row["n"])}
-        elif truth and row["n"] >= 10:
+            exact = positive == f"{row['label 0']:,}"
+            label = {"positive": positive, "prevalence": share(row["label 0"], row["n"]) if exact else ""}
+        elif truth and told and row["n"] >= LEAST:
             label = {"labels a prediction": f"{sum(row[name] for name in numbers) / row['n']:.2f}"}
-        found.append({"has": has, "n": shown(row["n"]), "patients": shown(row["patients"]), **label})
+        patients = shown(row["patients"]) if told or row["patients"] < LEAST else HIDDEN
+        found.append({"has": {name: row[name] for name in names}, "n": text, "patients": patients, **label})
     return found

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from experiments.figures import COLOURS, GREY, as_png
-from experiments.tasks.counts import shown_flow
+from experiments.tasks.disclosure import BELOW, HIDDEN, shown_flow
 
 _WIDTH, _LINE, _PAD, _GAP = 58, 0.21, 0.2, 0.3  # characters; inches
 _MAIN, _SIDE = (0.15, 4.75), (5.3, 7.25)  # from where to where boxes stand, in inches
@@ -21,7 +21,7 @@ _MAIN, _SIDE = (0.15, 4.75), (5.3, 7.25)  # from where to where boxes stand, in 
 def flow_figure(title: str, flow: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the steps of a flow; steps that leave nobody out are named, without a box at the side."""
     steps = shown_flow(flow)
-    texts = [_wrapped(step["step"]) + f"\n{step['n']} rows, {step['patients']} patients" for step in steps]
+    texts = [_wrapped(step["step"]) + _counts(step) for step in steps]
     texts[-1] += f", {steps[-1]['positive']} positive" if "positive" in steps[-1] else ""
     heights = [_PAD + _LINE * (text.count("\n") + 1) for text in texts]
     total = sum(heights) + _GAP * (len(steps) - 1) + 0.6
@@ -41,7 +41,7 @@ def flow_figure(title: str, flow: Sequence[Mapping[str, Any]]) -> Figure:
             if step.get("left_out", "0") != "0":
                 aside = top - _GAP / 2
                 _arrow(axes, (middle, aside), (_SIDE[0], aside))
-                _box(axes, _SIDE, aside - 0.2, 0.4, f"{step['left_out']} rows left out", GREY)
+                _box(axes, _SIDE, aside - 0.2, 0.4, _left_out(step["left_out"]), GREY)
         top += height + _GAP
     return figure
 
@@ -58,6 +58,16 @@ def flow_svg(title: str, flow: Sequence[Mapping[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
+
+
+def _counts(step: Mapping[str, str]) -> str:
+    if step["n"] == HIDDEN:
+        return "\n(counts not shown: near a small one)"
+    return f"\n{step['n']} rows, {step['patients']} patients"
+
+
+def _left_out(count: str) -> str:
+    return {BELOW: "left out: counted below", HIDDEN: "left out: not shown"}.get(count, f"{count} rows left out")
 
 
 def _wrapped(text: str) -> str:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from experiments.data.folder import Dataset, open_dataset, read_json
 from experiments.sources.folder import write_json, write_table
-from experiments.tasks.counts import shown, shown_flow
+from experiments.tasks.counts import shown
 from experiments.tasks.definition import TaskDefinition
+from experiments.tasks.disclosure import shown_flow, shown_parts, shown_positive
 from experiments.tasks.evaluate import Result, evaluate
 from experiments.tasks.interactions import interaction_rate, read_interactions, write_interactions
 from experiments.tasks.patterns import kinds_at, patterns
@@ -77,8 +78,9 @@ def _classes(result: Result) -> dict[str, str]:
     """Count each class, or each label."""
     if "categorical_value" in result.rows.columns:
         counted = result.rows.group_by("categorical_value").len().sort("categorical_value")
-        return {name: shown(count) for name, count in counted.iter_rows()}
-    return {text: shown(int(result.rows[name].sum())) for name, text in result.labels.items()}
+        return dict(zip(counted["categorical_value"], shown_parts(counted["len"].to_list()), strict=True))
+    rows = result.rows.height
+    return {text: shown_positive(int(result.rows[name].sum()), rows) for name, text in result.labels.items()}
 
 
 def _write_labels(stack: ExitStack, folder: Path, result: Result) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from experiments.sources.eicu.channels import APACHE_UNITS, APERIODIC, CHARTED, LAB, PERIODIC, YAIB, Channel
+from experiments.sources.channels import APACHE_UNITS, APERIODIC, CHARTED, LAB, PERIODIC, YAIB, Channel
 from experiments.sources.eicu.clinical import events_of, path_code
 from experiments.sources.eicu.stays import DAY_MINUTES
 from experiments.sources.eicu.tables import STAY, Table

@@ -24,6 +24,11 @@ NOT_READ = {
 _OTHER = "not among the tables that are read"
 
 
+def count_events(events: pl.DataFrame, late: int) -> dict[str, int]:
+    """Count the events of a table and shard; `events` are those in time, beside which so many are late."""
+    return {"made": events.height + late, "late": late, "unlike": events.unique().height}
+
+
 @dataclass
 class Reconciliation:
     """Counts by table: rows read, what was kept of them, events made, those too late, and those unlike each other."""
@@ -34,11 +39,11 @@ class Reconciliation:
     unlike: Counter[str] = field(default_factory=Counter)
     others: dict[str, Tally] = field(default_factory=dict)
 
-    def see(self, name: str, events: pl.DataFrame, late: int) -> None:
-        """Count the events of a table and shard that are in time, and how many are not."""
-        self.made[name] += events.height + late
-        self.late[name] += late
-        self.unlike[name] += events.unique().height
+    def see(self, name: str, counts: Mapping[str, int]) -> None:
+        """Add what `count_events` counted of a table in one shard."""
+        self.made[name] += counts["made"]
+        self.late[name] += counts["late"]
+        self.unlike[name] += counts["unlike"]
 
     def see_unread(self, src: Path, known: Collection[str]) -> None:
         """Count the rows of the tables of which none is an event."""

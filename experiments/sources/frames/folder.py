@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike
 
 from encoders.records import Record
 from experiments.data.reader import NOTE
-from experiments.sources.eicu.knowledge import describe, hierarchy
 from experiments.sources.folder import (
     EVENT_SCHEMA,
     LabelColumn,
@@ -30,6 +29,7 @@ from experiments.sources.frames.columns import Columns, columns_by_modality
 from experiments.sources.frames.records import frame_records
 from experiments.sources.icd import icd_parent
 from experiments.sources.images import Images
+from experiments.sources.knowledge import describe, hierarchy
 from fusion.component import UsageError
 
 PREDICTED = datetime(2000, 1, 1)

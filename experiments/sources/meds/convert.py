@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import polars as pl
 
 from experiments.data.folder import SPLITS, Dataset, open_dataset
 from experiments.progress import progress_bar
+from experiments.sources.conversion import Conversion, conversion
 from experiments.sources.facts import facts
 from experiments.sources.folder import (
-    new_folder,
     split_by_group,
     write_json,
     write_splits,
@@ -31,11 +31,12 @@ from experiments.sources.pieces import Origin, header_of
 from experiments.sources.shards import in_order_of_life, shards_for, write_shards
 from experiments.sources.spelling import respell
 from experiments.sources.subjects import Subjects
-from experiments.sources.tables import lay_pieces_apart
+from experiments.sources.tables import Parts, lay_pieces_apart
 from experiments.sources.typed import Column, Typed
 from fusion.component import UsageError, unknown
 
 _PART = "events"
+_BATCHES = 8  # into which the files are put; one that was read is not read again after an interruption
 _LONG = 200  # letters from which a text looks like a note
 
 
@@ -79,15 +80,16 @@ def convert_meds(
         UsageError: the source is no MEDS folder, a file is damaged or lacks a column, or `out` exists.
     """
     started, dataset = time.monotonic(), open_dataset(Path(src))
-    with new_folder(Path(out), overwrite=overwrite) as folder:
-        count = shards_for(dataset.shards)
-        job = _Job(dataset, _pattern(notes), Subjects("integer", count), Images(folder))
-        _lay(job, folder / "parts", progress)
+    pattern, options = _pattern(notes), {"notes": notes, "seed": seed}
+    with conversion(Path(out), _sources(dataset, labels), options, overwrite=overwrite, progress=progress) as where:
+        folder, count = where.folder, shards_for(dataset.shards)
+        job = _Job(dataset, pattern, Subjects("integer", count), Images(folder))
+        batches = _lay_all(job, where, progress)
         events = write_shards(
-            folder,
+            where,
             range(count),
             {_PART: job.tally},
-            lambda name, parts: parts.read(name),
+            lambda _, parts: _read(parts, batches),
             judge=in_order_of_life,
             extra=job.extra,
             progress=progress,
@@ -100,7 +102,6 @@ def convert_meds(
         summary |= {"long_texts": dict(job.texts.most_common(3))}
         write_ledger(folder / "reconciliation.csv", {_PART: job.tally})
         write_about(folder, dataset, summary)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary | {"seconds": round(time.monotonic() - started, 1)}
 
 
@@ -111,25 +112,57 @@ def _pattern(notes: str | None) -> re.Pattern[str] | None:
         raise UsageError(f"notes: no regular expression: {error}") from None
 
 
-def _lay(job: _Job, folder: Path, progress: bool) -> None:
-    """Lay the events of all files apart by shard of patients."""
-    with progress_bar("reading event files", len(job.dataset.shards), enabled=progress) as advance:
+def _sources(dataset: Dataset, labels: Sequence[Path]) -> list[Path]:
+    """Return the files that are read, but for images."""
+    folders = [dataset.folder / "metadata", dataset.folder / "labels", *(Path(each) for each in labels)]
+    found = [path for each in folders for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
+    return [*dataset.shards, *(path for path in found if path.is_file())]
 
-        def pieces() -> Any:
-            for shard in job.dataset.shards:
-                typed = Typed(Origin(str(shard), shard), _columns(job, shard))
-                for piece in typed.pieces():
-                    job.tally.rows += piece.height
-                    yield job.subjects.meet(piece, "patient")
-                for why, rows in typed.reasons.items():
-                    job.tally.skip(rows, why)
-                job.odd.update(typed.notes)
-                advance()
 
-        def rows(piece: pl.DataFrame) -> pl.DataFrame:
-            return job.tally.take(_said(job, piece), job.subjects.numbered)
+def _lay_all(job: _Job, where: Conversion, progress: bool) -> list[str]:
+    """Lay the events of all files apart by shard of patients, some files a step; return the names of the steps."""
+    files = job.dataset.shards
+    batches = {f"{_PART}{place}": files[place::_BATCHES] for place in range(min(_BATCHES, len(files)))}
+    with progress_bar("reading event files", len(batches), enabled=progress) as advance:
+        for name, batch in batches.items():
+            met = len(job.subjects)
+            found = where.steps.once(f"table {name}", partial(_lay, job, name, batch, where.parts))
+            job.tally.add(Tally.of(found["tally"]))
+            job.odd.update(found["odd"])
+            job.texts.update(found["texts"])
+            job.unused.update(found["unused"])
+            job.subjects.remember(found["met"], met)
+            job.images.places.update(found["placed"])
+            advance()
+    return list(batches)
 
-        lay_pieces_apart(_PART, pieces(), rows, lambda: job.subjects.numbered, folder)
+
+def _lay(whole: _Job, name: str, files: Sequence[Path], folder: Path) -> dict[str, Any]:
+    """Lay the events of some files apart; return what was counted, who was met, and which images were copied."""
+    met, placed = len(whole.subjects), len(whole.images.places)
+    job = _Job(whole.dataset, whole.notes, whole.subjects, whole.images)
+
+    def pieces() -> Any:
+        for shard in files:
+            typed = Typed(Origin(str(shard), shard), _columns(job, shard))
+            for piece in typed.pieces():
+                job.tally.rows += piece.height
+                yield job.subjects.meet(piece, "patient")
+            for why, rows in typed.reasons.items():
+                job.tally.skip(rows, why)
+            job.odd.update(typed.notes)
+
+    def rows(piece: pl.DataFrame) -> pl.DataFrame:
+        return job.tally.take(_said(job, piece), job.subjects.numbered)
+
+    lay_pieces_apart(name, pieces(), rows, lambda: job.subjects.numbered, folder)
+    found = {"tally": job.tally.plain(), "odd": dict(job.odd), "texts": dict(job.texts), "unused": sorted(job.unused)}
+    return found | {"met": job.subjects.since(met), "placed": job.images.since(placed)}
+
+
+def _read(parts: Parts, batches: Sequence[str]) -> pl.DataFrame | None:
+    frames = [frame for name in batches if (frame := parts.read(name)) is not None]
+    return pl.concat(frames) if frames else None
 
 
 def _columns(job: _Job, shard: Path) -> dict[str, Column]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from experiments.sources.mimic.films import Films
 from experiments.sources.tables import Kind
 
 
@@ -17,12 +18,14 @@ class Known:
     Shape:
         admissions: columns hadm_id, left (last moment of the hospital stay). visits (to the emergency department):
         columns stay_id, arrived, closed. items, labs: names by itemid.
+        films: the chest X-rays, where there are any.
     """
 
     admissions: pl.DataFrame
     visits: pl.DataFrame
     items: Mapping[int, str] = field(default_factory=dict)
     labs: Mapping[int, str] = field(default_factory=dict)
+    films: Films | None = None
 
     def with_left(self, piece: pl.DataFrame) -> pl.DataFrame:
         """Add to rows with hadm_id when the hospital stay ended: billing codes are known from then on."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import polars as pl
 
 from experiments.data.units import measurements
-from experiments.sources.eicu.channels import APERIODIC, CHANNELS, CHARTED, PERIODIC
+from experiments.sources.channels import APERIODIC, CHANNELS, CHARTED, PERIODIC
 
 UNITS = dict(measurements().select("code", "canonical").iter_rows()) | {
     each.code: each.unit for each in (*APERIODIC.values(), *PERIODIC.values(), *CHARTED.values(), *CHANNELS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from experiments.sources.eicu import knowledge
+from experiments.sources import knowledge
 from experiments.sources.icd import icd_spelled
 from experiments.sources.mimic.people import Version
 from experiments.sources.tables import Kind, read_whole

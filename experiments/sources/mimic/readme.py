@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from experiments.sources.mimic.films import REPORT_HOURS
 from experiments.sources.mimic.people import Version
 from experiments.sources.terms import Terms, read_terms
 
@@ -28,6 +29,8 @@ Licence: {licence}. {terms}
   - what bears a date without an hour (prescriptions of MIMIC-III, outpatient results, some notes) from its end;
   - a discharge summary never before the patient has left. A culture from its result; MIMIC-III has no time of it, so
     there it counts from the end of the stay.
+- X-rays count from their study; reports of MIMIC-CXR, and what CheXpert and NegBio read in them, from {report_hours}
+  hours after it, for the release has no time of a report. One that is in the notes, too, counts there from its storage.
 - MIMIC-III has no time of a laboratory result: the time is that of the specimen, an hour or so too early.
 - Birth (`MEDS_BIRTH`, from which the age at each prediction is counted): {birth}
 - Vital signs: the common ones, by itemid, in one unit each (temperature in degC, weight in kg, height in cm, inspired
@@ -88,5 +91,6 @@ def readme(terms: Terms, version: Version, hours: int, summary: dict[str, Any]) 
         terms=terms.text,
         birth=_BIRTH[version].format(shifted=f"{summary['over_89']:,}"),
         hours=hours,
+        report_hours=REPORT_HOURS,
         missing=", ".join(summary["missing_tables"]) or "none",
     )

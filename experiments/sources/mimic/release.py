@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.sources.mimic.coded import CODED_3, CODED_4
 from experiments.sources.mimic.facts import Table
+from experiments.sources.mimic.filmed import FILMS_4
+from experiments.sources.mimic.films import find_reports
 from experiments.sources.mimic.given import GIVEN_3, GIVEN_4
 from experiments.sources.mimic.measured import MEASURED_3, MEASURED_4
 from experiments.sources.mimic.notes import NOTES_3, NOTES_4
@@ -15,7 +18,7 @@ from fusion.component import UsageError
 
 TABLES: dict[Version, tuple[Table, ...]] = {
     3: (*CODED_3, *MEASURED_3, *GIVEN_3, *NOTES_3),
-    4: (*CODED_4, *MEASURED_4, *GIVEN_4, *NOTES_4),
+    4: (*CODED_4, *MEASURED_4, *GIVEN_4, *NOTES_4, *FILMS_4),
 }
 DICTIONARIES = ("d_items", "d_labitems", "d_icd_diagnoses", "d_icd_procedures")
 NOT_TAKEN = {
@@ -28,17 +31,24 @@ NOT_TAKEN = {
     "datetimeevents": "its values are dates",
     "callout": "planning of discharges",
     "demo_subject_id": "a list of patients",
+    "cxr_split": "splits of images; those of this folder are of patients",
+    "cxr_test_set_labeled": "labels by hand for testing labellers",
+    **dict.fromkeys(("cxr_record_list", "cxr_study_list", "cxr_provider_list"), "a list of files"),
 }
 UNKNOWN = "no table that is known here"
 _MODULES = ("hosp", "icu", "ed", "note")
 _SUFFIXES = (".csv.gz", ".csv")
+_FILMS = re.compile(r"(?:mimic-)?cxr(?:-\d+\.\d+\.\d+)?-(.+)")
 
 
-def find_tables(src: Path, version: Version) -> dict[str, Path]:
+def find_tables(src: Path, version: Version, beside: Sequence[Path] = ()) -> dict[str, Path]:
     """Find the CSV files of a release by their names in lower case, flat or in the folders of its modules.
 
+    Args:
+        beside: folders with what is published apart: emergency department, notes, chest X-rays and their reports.
+
     Raises:
-        UsageError: the folder is none, or lacks a table without which there is nothing.
+        UsageError: a folder is none, has nothing of this, or lacks a table without which there is nothing.
     """
     wanted = f"MIMIC-{'III' if version == 3 else 'IV'}"
     if not src.is_dir():
@@ -46,6 +56,14 @@ def find_tables(src: Path, version: Version) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name, path in _files(src):
         found.setdefault(name, path)
+    for folder in beside:
+        more = dict(_files(folder)) if folder.is_dir() else {}
+        known = {each.name for each in TABLES[version]} | set(NOT_TAKEN)
+        if not known & set(more) and find_reports([folder]) is None:
+            raise UsageError(f"{folder} has no table or report that is known here; wanted a module of {wanted}")
+        for name, path in more.items():
+            if path.resolve() != found.setdefault(name, path).resolve():
+                raise UsageError(f"{path}: {name} is in {found[name].parent} too; give one of them")
     for name in CORE[version]:
         if name not in found:
             where = "" if version == 3 else f", nor in {', '.join(f'{each}/' for each in _MODULES)}"
@@ -61,4 +79,6 @@ def _files(src: Path) -> Iterator[tuple[str, Path]]:
         for path in sorted(folder.iterdir()):
             suffix = next((each for each in _SUFFIXES if path.name.lower().endswith(each)), None)
             if suffix and path.is_file():
-                yield path.name.lower().removesuffix(suffix), path
+                name = path.name.lower().removesuffix(suffix)
+                film = _FILMS.fullmatch(name)
+                yield f"cxr_{film[1].replace('-', '_')}" if film else name, path

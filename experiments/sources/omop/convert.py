@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from experiments.progress import progress_bar
+from experiments.sources.conversion import Conversion, conversion
 from experiments.sources.folder import (
-    new_folder,
     split_by_group,
     write_codes,
     write_dataset,
@@ -78,16 +78,20 @@ def convert_omop(
     src, out, started = Path(src), Path(out), time.monotonic()
     reading = Reading(codes, None if zone is None else check_zone(zone), midnight)
     found = find_tables(src)
-    with new_folder(out, overwrite=overwrite) as folder:
+    given = [path for each in labels for path in (sorted(Path(each).rglob("*")) if Path(each).is_dir() else [each])]
+    options = {"codes": codes, "coded": coded, "midnight": midnight, "zone": zone, "seed": seed}
+    sources = [*found.values(), *(path for path in given if Path(path).is_file())]
+    with conversion(out, sources, options, overwrite=overwrite, progress=progress) as where:
+        folder = where.folder
         job = _Job(found, reading, _persons(found))
-        missing = _lay_tables(job, folder / "parts", progress)
+        missing = _lay_tables(job, where, progress)
         pairs = vocabulary.climb(job.used, vocabulary.pairs_above(found))
         mapped = vocabulary.related(found, "Maps to").filter(pl.col("child").is_in(list(job.used)))
         wanted = {*job.used, *pairs["parent"], *mapped["parent"]}
         concepts = vocabulary.read_concepts(found.get("concept"), wanted)
         numbers = job.shards["shard"].unique().sort().to_list()
         events = write_shards(
-            folder,
+            where,
             numbers,
             job.ledger,
             lambda name, parts: resolved(name, parts, concepts, coded),
@@ -101,7 +105,6 @@ def convert_omop(
         summary |= {"tables": plain(job.ledger), "notes": dict(job.notes)}
         write_ledger(folder / "reconciliation.csv", job.ledger)
         _write_about(folder, reading, coded, summary)
-        shutil.rmtree(folder / "parts")
     return summary | {"seconds": round(time.monotonic() - started, 1)}
 
 
@@ -133,34 +136,40 @@ def _origin(path: Path) -> Origin:
     return Origin(str(path), path)
 
 
-def _lay_tables(job: _Job, folder: Path, progress: bool) -> list[str]:
+def _lay_tables(job: _Job, where: Conversion, progress: bool) -> list[str]:
     """Lay the facts of all tables apart by shard; return the names of tables that are not there."""
     others = [name for name in job.found if name not in {*TABLES, *VOCABULARY, *ABOUT_NOBODY}]
     with progress_bar("reading tables", len(TABLES) + len(others), enabled=progress) as advance:
         for name in TABLES:
             if name in job.found:
-                _lay(job, name, folder)
+                found = where.steps.once(f"table {name}", partial(_lay, job, name, where.parts))
+                job.ledger[name] = Tally.of(found["tally"])
+                job.notes.update(found["notes"])
+                job.used.update(found["used"])
             advance()
         for name in others:
-            job.ledger[name].skip(_count(job.found[name]), NOT_TAKEN.get(name, UNKNOWN))
+            rows = where.steps.once(f"table {name}", partial(_count, job.found[name]))
+            job.ledger[name].skip(rows, NOT_TAKEN.get(name, UNKNOWN))
             advance()
     return [name for name in (*EVENT_TABLES, *VOCABULARY) if name not in job.found]
 
 
-def _lay(job: _Job, name: str, folder: Path) -> None:
-    table, tally, origin = TABLES[name], job.ledger[name], _origin(job.found[name])
+def _lay(job: _Job, name: str, folder: Path) -> dict[str, Any]:
+    """Lay the facts of a table apart; return what was counted, and which concepts are used."""
+    table, tally, origin, used = TABLES[name], Tally(), _origin(job.found[name]), set[int]()
     typed = Typed(origin, table.columns(origin, job.reading))
 
     def take(piece: pl.DataFrame) -> pl.DataFrame:
         tally.rows += piece.height
         kept = tally.take(table.said(piece), job.shards)
-        job.used.update(numbers_in(kept))
+        used.update(numbers_in(kept))
         return kept
 
     lay_pieces_apart(name, typed.pieces(), take, job.shards, folder)
     for why, rows in typed.reasons.items():
         tally.skip(rows, why)
-    job.notes.update({f"{name}: {note}": n for note, n in typed.notes.items()})
+    notes = {f"{name}: {note}": n for note, n in typed.notes.items()}
+    return {"tally": tally.plain(), "notes": notes, "used": sorted(used)}
 
 
 def _count(path: Path) -> int:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import polars as pl
 
 from experiments.progress import progress_bar
-from experiments.sources.eicu.knowledge import describe, hierarchy
+from experiments.sources.conversion import Conversion, conversion
 from experiments.sources.folder import (
-    new_folder,
     split_by_group,
     write_codes,
     write_dataset,
@@ -24,6 +24,7 @@ from experiments.sources.folder import (
 )
 from experiments.sources.icd import icd_parent
 from experiments.sources.images import Images
+from experiments.sources.knowledge import describe, hierarchy
 from experiments.sources.ledger import Tally, plain, write_ledger
 from experiments.sources.pieces import Origin, columns_of
 from experiments.sources.shards import codes_of, in_order_of_life, shards_for, write_shards
@@ -92,15 +93,20 @@ def convert_tables(
     """
     mapping = mapping if isinstance(mapping, TableMapping) else load_mapping(mapping)
     frames, started = dict(frames or {}), time.monotonic()
-    with new_folder(Path(out), overwrite=overwrite) as folder:
+    described: list[File] = [*mapping.events, *mapping.notes, *mapping.images, *mapping.labels]
+    described += [mapping.splits] if mapping.splits else []
+    files = [path for each in described if each.file not in frames and (path := mapping.source / each.file).is_file()]
+    options = {"mapping": mapping.model_dump(mode="json"), "frames": _seen(frames)}
+    with conversion(Path(out), files, options, overwrite=overwrite, progress=progress) as where:
+        folder = where.folder
         paths = [mapping.source / each.file for each in (*mapping.events, *mapping.notes, *mapping.images)]
         count = shards_for(path for path in paths if path.is_file())
         job = _Job(mapping, frames, Subjects(mapping.ids, count), Images(folder))
         _check_columns(job)
-        _lay_tables(job, folder / "parts", progress)
+        _lay_tables(job, where, progress)
         names = list(job.tables())
         events = write_shards(
-            folder,
+            where,
             range(count),
             job.ledger,
             lambda name, parts: _events(parts, names.index(name)),
@@ -116,7 +122,6 @@ def convert_tables(
         summary |= {"codes": _write_knowledge(folder)}
         write_ledger(folder / "reconciliation.csv", job.ledger)
         _write_about(folder, mapping, summary)
-        shutil.rmtree(folder / "parts", ignore_errors=True)
     return summary | {"seconds": round(time.monotonic() - started, 1)}
 
 
@@ -131,22 +136,34 @@ def _check_columns(job: _Job) -> None:
         columns_of(job.origin(job.mapping.splits), [job.mapping.splits.patient, job.mapping.splits.split])
 
 
-def _lay_tables(job: _Job, folder: Path, progress: bool) -> None:
+def _seen(frames: Mapping[str, Any]) -> str | None:
+    """Return what no other conversion has, where tables are in memory: whether they changed cannot be seen."""
+    return uuid4().hex if frames else None
+
+
+def _lay_tables(job: _Job, where: Conversion, progress: bool) -> None:
     tables = job.tables()
     with progress_bar("reading tables", len(tables), enabled=progress) as advance:
         for number, (name, table) in enumerate(tables.items()):
-            typed = Typed(job.origin(table), columns(table, job.mapping.ids, job.mapping.zone))
-            lay_pieces_apart(
-                _part(number),
-                _met(typed, job.subjects),
-                _rows(job, table, job.ledger[name]),
-                lambda: job.subjects.numbered,
-                folder,
-            )
-            for why, rows in typed.reasons.items():
-                job.ledger[name].skip(rows, why)
-            job.notes.update({f"{name}: {note}": n for note, n in typed.notes.items()})
+            met = len(job.subjects)
+            found = where.steps.once(f"table {name}", partial(_lay, job, table, where.parts, number))
+            job.ledger[name] = Tally.of(found["tally"])
+            job.notes.update({f"{name}: {note}": n for note, n in found["notes"].items()})
+            job.subjects.remember(found["met"], met)
+            job.images.places.update(found["placed"])
             advance()
+
+
+def _lay(job: _Job, table: Table, folder: Path, number: int) -> dict[str, Any]:
+    """Lay the facts of a table apart; return what was counted, who was met, and which images were copied."""
+    met, placed, tally = len(job.subjects), len(job.images.places), Tally()
+    typed = Typed(job.origin(table), columns(table, job.mapping.ids, job.mapping.zone))
+    pieces = _met(typed, job.subjects)
+    lay_pieces_apart(_part(number), pieces, _rows(job, table, tally), lambda: job.subjects.numbered, folder)
+    for why, rows in typed.reasons.items():
+        tally.skip(rows, why)
+    found = {"tally": tally.plain(), "notes": dict(typed.notes)}
+    return found | {"met": job.subjects.since(met), "placed": job.images.since(placed)}
 
 
 def _met(typed: Typed, subjects: Subjects) -> Iterator[pl.DataFrame]:
