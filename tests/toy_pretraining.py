@@ -27,6 +27,8 @@ SETTINGS: dict[str, Any] = {
 VOCABULARY = CodeVocabulary(("ATC//A", "ICD10CM//B", "LAB//c"), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 WORDS = Words(("cough", "fever", "no"), ("nursing",))
 
+SIZES = [{"dim": 4, "layers": 1}, {"dim": 8, "layers": 1}, {"dim": 12, "layers": 1}]
+
 
 def config_of(folder: Path, runs: Path, *, labels: str = "outcome", **pretraining: Any) -> Config:
     data = {"folder": folder, "labels": labels, "preprocess": PREPROCESS}
@@ -59,3 +61,9 @@ def numbers(history: list[dict[str, float]]) -> list[dict[str, float]]:
 def rows_of(split: str, config: Config) -> np.ndarray[Any, Any]:
     cohort = open_store(config).cohort
     return np.unique(cohort.subject_ids[cohort.rows(split)])
+
+
+def scaling_of(folder: Path, runs: Path, **settings: Any) -> dict[str, Any]:
+    found = {"sizes": SIZES, "shares": [0.3, 0.6, 1.0], "batch_size": 32, **settings}
+    data = {"folder": str(folder), "labels": "outcome", "preprocess": {}}
+    return {"data": data, "runs": str(runs), "scaling": found, "pretrain": None}

@@ -76,10 +76,10 @@ def check_scaling(config: Config) -> ScalingConfig:
     for size in range(len(settings.sizes)):
         check_architecture(settings.architecture(size))
     plans = [preparations(settings.architecture(size), config.data.preprocess) for size in range(len(settings.sizes))]
-    for size, plan in zip(settings.sizes, plans, strict=True):
+    for each, plan in zip(settings.sizes, plans, strict=True):
         if plan[settings.modality].key != plans[0][settings.modality].key:
             raise UsageError(
-                f"scaling.sizes: {size} reads records that are prepared otherwise than for {settings.sizes[0]}, "
+                f"scaling.sizes: {each} reads records that are prepared otherwise than for {settings.sizes[0]}, "
                 "by another tokenizer or vocabulary; sizes are of one encoder on the same data"
             )
     return settings
