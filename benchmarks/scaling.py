@@ -25,7 +25,7 @@ from experiments.sources import folder as meds
 STATES, LENGTH = 12, 64
 SCALING: dict[str, Any] = {
     "sizes": [{"dim": dim, "layers": 1, "heads": 1, "dropout": 0.0} for dim in (4, 6, 8, 12, 20)],
-    "shares": [0.1, 0.2, 0.4, 0.7, 1.0],
+    "shares": [0.1, 0.18, 0.32, 0.56, 1.0],
     "batch_size": 8,
     "validation": 0.15,
     "lr": 1e-2,

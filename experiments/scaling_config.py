@@ -32,6 +32,7 @@ class ScalingConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 16
     lr: Annotated[float, Field(gt=0)] = 3e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 20
+    decay: bool = True
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1

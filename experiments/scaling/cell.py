@@ -30,7 +30,7 @@ from experiments.scaling_config import ScalingConfig
 from experiments.whole import whole_file
 
 _SAMPLE = 256  # rows whose operations are counted
-_SHARED = ("epochs", "batch_size", "lr", "weight_decay", "clip", "deterministic")
+_SHARED = ("epochs", "batch_size", "lr", "decay", "weight_decay", "clip", "deterministic")
 
 
 @dataclass(frozen=True)
