@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from toy_pretraining import VOCABULARY, WORDS
@@ -194,5 +196,5 @@ def test_recall_by_hand() -> None:
     turned = torch.eye(3)[[0, 2, 1]]
     assert recall_at_one(torch.eye(3), torch.eye(3)).value == 1.0
     assert recall_at_one(torch.eye(3), turned).value == pytest.approx(1 / 3)
-    assert recall_at_one(torch.ones(4, 2), torch.ones(4, 2)) == (0.25, 4), "all the same is chance"
+    assert recall_at_one(torch.ones(4, 2), torch.ones(4, 2)) == (0.25, 4, pytest.approx(math.log(4))), "chance"
     assert recall_at_one(torch.empty(0, 2), torch.empty(0, 2)).patients == 0

@@ -36,7 +36,7 @@ SIZES = [{"dim": 4, "layers": 1}, {"dim": 8, "layers": 1}, {"dim": 12, "layers":
 
 def config_of(folder: Path, runs: Path, **scaling: Any) -> Config:
     data = {"folder": folder, "labels": "outcome", "preprocess": {"codes": {"max_tokens": 16}}}
-    settings = {"sizes": SIZES, "shares": [0.3, 0.6, 1.0], "batch_size": 32, **scaling}
+    settings = {"sizes": SIZES, "shares": [0.3, 0.6, 1.0], "batch_size": 32, "least_steps": 0, **scaling}
     model = {"encoders": {"codes": "bag"}, "fusion": "sum", "dim": 8}
     several = {"name": "t", "runs": runs, "data": data, "model": model, "scaling": settings}
     return parse_config({**several, "tracking": {"enabled": False}})
@@ -50,7 +50,7 @@ def bench_of(config: Config) -> Bench:
 
 def planted(surface: Surface, sizes: list[int], data: list[float], budget: float | None = None) -> list[Done]:
     return [
-        Done(Cell(i, each / max(data), budget, 0), size, 10, int(each), 6.0 * size * each, loss, 1, 1.0)
+        Done(Cell(i, each / max(data), budget, 0), size, 10, 500, int(each), 6.0 * size * each, loss, 1, 1.0)
         for i, size in enumerate(sizes)
         for each in data
         for loss in surface.loss(np.array([float(size)]), np.array([each])).tolist()
