@@ -112,8 +112,8 @@ def show_retrieval(runs: Path, folder: Path, seed: int) -> None:
     drawn = Resamples.draw(np.arange(len(hits)), 1000, 0)
     apart = interval(float(hits.mean()), mean_distribution(hits, drawn)[:, 0])
     print(
-        f"held out: the right one of {len(hits)} is nearest in {apart.value:.1%} ({apart.low:.1%} to {apart.high:.1%}), "
-        f"{apart.value * len(hits):.1f} times chance ({apart.low * len(hits):.1f} to {apart.high * len(hits):.1f}); "
+        f"held out: the right one of {len(hits)} is nearest in {apart.value:.1%} ({apart.low:.1%} to "
+        f"{apart.high:.1%}), {apart.value * len(hits):.1f} times chance ({apart.low * len(hits):.1f} to {apart.high * len(hits):.1f}); "
         f"{time.process_time() - started:.0f} s of CPU",
         flush=True,
     )

@@ -75,7 +75,8 @@ def averaged(done: Sequence[Done]) -> list[Point]:
         data, flops, loss = (
             float(np.mean([getattr(each, name) for each in same])) for name in ("data", "flops", "loss")
         )
-        points.append(Point(same[0].parameters, share, budget, same[0].patients, same[0].steps, data, flops, loss, len(same)))
+        one = same[0]
+        points.append(Point(one.parameters, share, budget, one.patients, one.steps, data, flops, loss, len(same)))
     return points
 
 
