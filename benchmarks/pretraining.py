@@ -31,7 +31,7 @@ import torch
 from experiments.config import Config, parse_config
 from experiments.evaluate import predict_rows, squeeze_outputs
 from experiments.metrics import METRICS
-from experiments.pretraining.run import Pretrained, pretrain
+from experiments.pretraining.run import Pretrained, finished, pretrain
 from experiments.scoring import Score, Tested, mean_score
 from experiments.sources.synthetic import RECIPES, Recipe, write_synthetic
 from experiments.train import train
@@ -121,6 +121,13 @@ def pretrained(runs: Path, name: str, folder: Path, seed: int = 0, **pretraining
     return pretrain(config, open_store(config))
 
 
+def start(runs: Path, name: str, folder: Path, seed: int, **pretraining: Any) -> Path:
+    """Return where encoders lie that were pre-trained so, now or before."""
+    config = config_of(runs, name, folder, "outcome", seed, **pretraining)
+    store = open_store(config)
+    return finished(config, store) or pretrain(config, store).folder
+
+
 def encoders_of(use: str, reads: Sequence[str], artefacts: Path | None) -> dict[str, Any]:
     """Return encoders of some modalities from scratch, or those of a folder in one of their uses."""
     if artefacts is None:
@@ -163,19 +170,21 @@ def show_gains(
     The difference between the two is what was learned from notes and codes being of one patient.
     """
     words, name = (mark.join(settings["objectives"]) for mark in (" + ", "-"))
+    alone = settings["objectives"] == ["masked"] and len(reads) == 1  # whose notes they are makes no difference
     starts = {
-        folder: [pretrained(runs, f"{name}-{folder.name}-{seed}", folder, seed, **settings) for seed in range(seeds)]
-        for folder in (own, permuted)
+        folder: [start(runs, f"{name}-{folder.name}-{seed}", folder, seed, **settings) for seed in range(seeds)]
+        for folder in ((own,) if alone else (own, permuted))
     }
     scratch = score(runs, own, "", reads, [None] * seeds)
     for use in uses:
-        mine, others = (score(runs, own, use, reads, [each.folder for each in found]) for found in starts.values())
+        mine, *rest = (score(runs, own, use, reads, found) for found in starts.values())
         against(f"{words}, {use}, against from scratch", mine, scratch)
-        against(f"{words}, {use}, notes permuted in pre-training, against from scratch", others, scratch)
-        against(f"{words}, {use}, own notes against permuted: what the pairing gives", mine, others)
+        for others in rest:
+            against(f"{words}, {use}, notes permuted in pre-training, against from scratch", others, scratch)
+            against(f"{words}, {use}, own notes against permuted: what the pairing gives", mine, others)
     if "masked" in settings["objectives"] and len(reads) > 1:
         nothing = score(runs, permuted, "", reads, [None] * seeds)
-        mine = score(runs, permuted, "fine_tune", reads, [each.folder for each in starts[permuted]])
+        mine = score(runs, permuted, "fine_tune", reads, starts[permuted])
         against(f"{words}, fine_tune, notes permuted everywhere, against from scratch", mine, nothing)
 
 

@@ -111,9 +111,10 @@ def show_retrieval(runs: Path, folder: Path, seed: int) -> None:
     hits = found_at_once(*both_of(vectors, "codes", "notes")).cpu().numpy()[:, None]
     drawn = Resamples.draw(np.arange(len(hits)), 1000, 0)
     apart = interval(float(hits.mean()), mean_distribution(hits, drawn)[:, 0])
+    share = f"{apart.value:.1%} ({apart.low:.1%} to {apart.high:.1%})"
+    times = f"{apart.value * len(hits):.1f} times chance ({apart.low * len(hits):.1f} to {apart.high * len(hits):.1f})"
     print(
-        f"held out: the right one of {len(hits)} is nearest in {apart.value:.1%} ({apart.low:.1%} to "
-        f"{apart.high:.1%}), {apart.value * len(hits):.1f} times chance ({apart.low * len(hits):.1f} to {apart.high * len(hits):.1f}); "
+        f"held out: the right one of {len(hits)} is nearest in {share}, {times}; "
         f"{time.process_time() - started:.0f} s of CPU",
         flush=True,
     )
