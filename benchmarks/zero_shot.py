@@ -168,14 +168,14 @@ def main() -> None:
     """Print zero-shot and supervised AUROCs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--patients", type=int, default=3000)
+    parser.add_argument("--patients", type=int, default=1500)
     parser.add_argument("--eicu", type=Path, default=None)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     folder = arguments.folder
     if arguments.eicu is not None:
         codes = write_eicu(arguments.eicu, folder / "eicu")
-        show(folder / "runs", folder / "eicu", codes, 2.0, (32, 20, 128, 64), None)
+        show(folder / "runs", folder / "eicu", codes, 2.0, (32, 10, 128, 48), None)
         return
     shutil.rmtree(folder / "markov", ignore_errors=True)
     codes, horizon, risk = write_markov(folder / "markov", arguments.patients)

@@ -19,7 +19,7 @@ class ScalingConfig(Strict):
     from; a budget of `flops` is spent by as large a share as it pays for, each patient seen `epochs` times. A share
     `validation` of the patients of the train split judges all cells. With `objective: next_event` the loss is that of
     the next token; with `task` it is the log loss of the labels, and data are counted in labels. Cells that took fewer
-    than `least_steps` steps have hardly left where they began; they are shown, and nothing is fitted to them.
+    than `least_steps` steps have hardly left where they began; they are shown, and no surface is fitted to them.
     """
 
     sizes: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]

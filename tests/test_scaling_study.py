@@ -176,14 +176,15 @@ def test_empty_timelines_are_told(small_folder: Path, tmp_path: Path) -> None:
         list(run_scaling(config_of(folder, tmp_path / "runs"), progress=False))
 
 
-def test_nothing_is_fitted_to_cells_of_few_steps() -> None:
+def test_no_surface_is_fitted_to_cells_of_few_steps() -> None:
     law = Surface(2.0, 50.0, 500.0, 0.5, 0.5)
     done = planted(law, [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])
-    hasty = [replace(each, steps=20, loss=each.loss * 3) for each in planted(law, [1000, 4000], [2e4])]
+    few = planted(law, [1000, 4000], [2e4])
+    hasty = [replace(each, cell=replace(each.cell, share=0.02), steps=20, loss=each.loss * 3) for each in few]
     found = conclude([*done, *hasty], 1e6, 0, 200)
     assert found.surface is not None
     assert found.surface.irreducible == pytest.approx(2.0, abs=0.02)
     lines = list(in_words(found, "tokens", 200))
-    assert lines[1].startswith("nothing is fitted to 2 cells of fewer than 200 steps")
+    assert lines[1].startswith("no surface is fitted to 2 cells of fewer than 200 steps")
     none = conclude(hasty, 1e6, 0, 200)
     assert none.no_surface.startswith("a surface needs 6 cells")

@@ -25,8 +25,8 @@ def in_words(found: Findings, unit: str, least_steps: int = 0) -> Iterator[str]:
     )
     if found.hasty:
         yield (
-            f"nothing is fitted to {found.hasty} cells of fewer than {least_steps} steps, which have hardly left where "
-            "they began; smaller batches or more epochs give more steps"
+            f"no surface is fitted to {found.hasty} cells of fewer than {least_steps} steps, which have hardly left "
+            "where they began; smaller batches or more epochs give more steps"
         )
     for budget in found.budgets:
         yield _of_budget(budget)

@@ -46,7 +46,7 @@ class Budget:
 class Findings:
     """All that is concluded; `no_surface` says why there is no surface, `unfit` which budgets have no parabola.
 
-    `hasty` cells took too few steps for anything to be fitted to them.
+    `hasty` cells took too few steps to be on the surface.
     """
 
     points: list[Point]
@@ -88,7 +88,7 @@ def columns(points: Sequence[Point]) -> tuple[Array, Array, Array]:
 
 
 def conclude(done: Sequence[Done], whole: float, seed: int, least_steps: int = 0) -> Findings:
-    """Fit what can be fitted to cells of enough steps.
+    """Fit what can be fitted, a surface to cells of enough steps.
 
     Args:
         whole: all data there are, each as often as it is seen.
@@ -104,7 +104,7 @@ def conclude(done: Sequence[Done], whole: float, seed: int, least_steps: int = 0
         reason = str(error)
     budgets, unfit = [], {}
     for flops in sorted({each.budget for each in points if each.budget is not None}):
-        mine = [each for each in settled if each.budget == flops]
+        mine = [each for each in points if each.budget == flops]
         sizes, data, loss = columns(mine)
         if min(len(np.unique(sizes)), len(np.unique(data))) < LEAST_SIZES:
             unfit[flops] = len(mine)
