@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,15 @@ def write_tenth(folder: Path) -> None:
     labelled = np.intersect1d(learned, labels["subject_id"].unique().to_numpy())
     without = np.random.default_rng(0).permutation(labelled)[len(labelled) // 10 :].tolist()
     labels.filter(~pl.col("subject_id").is_in(without)).write_parquet(folder / "labels" / "tenth.parquet")
+
+
+def without(source: Path, folder: Path, prefix: str) -> Path:
+    """Copy a folder without the codes of a kind."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder)
+    for shard in (folder / "data").glob("*.parquet"):
+        pl.read_parquet(shard).filter(~pl.col("code").str.starts_with(prefix)).write_parquet(shard)
+    return folder
 
 
 def config_of(runs: Path, folder: Path, labels: str, objective: str, seed: int = 0) -> Config:
@@ -174,7 +184,11 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", choices=list(OF), default=list(OF))
     parser.add_argument("--only", choices=("gain", "retrieval"), default=None)
     parser.add_argument("--runs", type=Path, default=Path("runs/pretraining-eicu"))
+    parser.add_argument("--without", default=None, help="codes to leave out: HISTORY// is what notes of history say")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.without:
+        arguments.folder = without(arguments.folder, arguments.runs / "data", arguments.without)
     write_tenth(arguments.folder)
     if arguments.only != "gain":
         show_retrieval(arguments.runs, arguments.folder, 0)
