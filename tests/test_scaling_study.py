@@ -136,6 +136,11 @@ def test_planted_laws_are_told(tmp_path: Path) -> None:
     assert lines[-1].startswith("what limits: parameters")
 
 
+def test_an_exponent_at_the_edge_is_not_believed() -> None:
+    done = planted(Surface(2.0, 50.0, 5e22, 0.5, 4.5), [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])
+    assert "the exponent of data lies at the edge" in list(in_words(conclude(done, 1e6, 0), "tokens"))[-1]
+
+
 def test_cells_that_follow_no_law_tell_nothing() -> None:
     rng = np.random.default_rng(0)
     done = planted(Surface(2.0, 50.0, 500.0, 0.5, 0.5), [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])

@@ -54,6 +54,12 @@ def answer(found: Findings, surface: Surface, unit: str) -> Iterator[str]:
             f"{surface.error:.1%} on average; more epochs, another lr or more seeds may bring them closer to a law"
         )
         return
+    if edge := surface.at_edge():
+        yield (
+            f"how large a model is worth it, and what limits: not told, as the exponent of {edge} lies at the edge of what "
+            "is looked at; more sizes, shares or steps are needed"
+        )
+        return
     yield f"how large a model is worth it: {_worth(found, surface, sizes[0], sizes[-1], unit)}"
     of_size, of_data = surface.gains(sizes[-1], found.whole)
     agree = [each.gains(sizes[-1], found.whole) for each in found.draws]

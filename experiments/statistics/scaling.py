@@ -50,6 +50,14 @@ class Surface:
         """Return a and b of the best size ~ C^a and the best amount of data ~ C^b for C operations."""
         return self.beta / (self.alpha + self.beta), self.alpha / (self.alpha + self.beta)
 
+    def at_edge(self) -> str:
+        """Say which exponent ran to the end of what is looked at: cells that follow no law send it there."""
+        ends = {"size": (self.of_size, self.alpha), "data": (self.of_data, self.beta)}
+        found = [
+            name for name, (scale, each) in ends.items() if scale > 0 and not 1.01 * _LOWEST < each < 0.99 * _HIGHEST
+        ]
+        return " and ".join(found)
+
     def gains(self, size: float, data: float) -> tuple[float, float]:
         """Return by how much the loss falls if the size is doubled, and if the data are."""
         of_size = self.of_size * size**-self.alpha * (1 - 2**-self.alpha)
