@@ -56,8 +56,8 @@ def answer(found: Findings, surface: Surface, unit: str) -> Iterator[str]:
         return
     if edge := surface.at_edge():
         yield (
-            f"how large a model is worth it, and what limits: not told, as the exponent of {edge} lies at the edge of what "
-            "is looked at; more sizes, shares or steps are needed"
+            f"how large a model is worth it, and what limits: not told, as the exponent of {edge} lies at the edge of "
+            "what is looked at; more sizes, shares or steps are needed"
         )
         return
     yield f"how large a model is worth it: {_worth(found, surface, sizes[0], sizes[-1], unit)}"

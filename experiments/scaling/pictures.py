@@ -37,6 +37,9 @@ def scaling_png(found: Findings, unit: str) -> bytes:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_minor_formatter(NullFormatter())
         grid(axes, "both")
+    shown = [each.loss for each in found.points] + ([found.surface.irreducible] if found.surface else [])
+    margin = 0.04 * (max(shown) - min(shown))
+    all_axes[0].set_ylim(min(shown) - margin, max(shown) + margin)  # of cells, whatever a curve does beyond them
     all_axes[0].set_ylabel("loss of the patients who judge", **STYLE)
     return as_png(figure)
 
