@@ -222,12 +222,13 @@ def test_rows_kept_back_are_a_tenth_and_learned_from_never() -> None:
 def test_alignment_is_low_where_modalities_of_a_patient_agree() -> None:
     torch.manual_seed(0)
     align = Alignment(["a", "b"], 4)
+    align.sharpness.fill_(math.log(10))
     for project in align.projections:
         nn.init.eye_(project.weight)
         nn.init.zeros_(project.bias)
     values, mask = torch.eye(4).unsqueeze(1), torch.ones(4, 1, dtype=torch.bool)
     together = align({"a": Tokens(values, mask), "b": Tokens(values, mask)})
-    wanted = math.log1p(3 * math.exp(-1 / 0.07))  # cosine 1 with its own and 0 with the others, over a temperature
+    wanted = math.log(1 + 3 * math.exp(-10.0))  # cosine 1 with its own and 0 with the others, over temperature 0.1
     assert float(together) == pytest.approx(wanted, rel=1e-3)
     assert float(align({"a": Tokens(values, mask), "b": Tokens(values.roll(1, 0), mask)})) > 5
     lonely = mask.clone()
