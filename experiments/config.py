@@ -24,6 +24,8 @@ LEAST_DIM = 4
 class TrainingConfig(Strict):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
 
+    With `decay` the learning rate falls linearly after the warm-up, to nothing after the last epoch.
+
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
     together; without one the order hangs on a run's own seed. `interaction_target` is the share of interacting pairs
     that predicted sets of drugs may have (docs/medication.md). `compile` is for GPUs and
@@ -35,6 +37,7 @@ class TrainingConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 64
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    decay: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     patience: Annotated[int, Field(ge=1)] = 5

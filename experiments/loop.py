@@ -138,12 +138,12 @@ class Run:
         self.model.train()
         self.strategies.train()
         sums, seen = {"train_loss": torch.zeros((), device=self.device)}, 0
-        done = self.steps_before(self.state.epoch + 1)
+        done, steps = self.steps_before(self.state.epoch + 1), self.steps_before(self.training.epochs + 1)
         part = (self.ranks.rank, self.ranks.world) if self.ranks is not None else (0, 1)
         for step, batch in enumerate(self.batches(self.rows_of(self.state.epoch + 1), part=part)):
             if should_stop and should_stop():
                 raise Stopped("asked to stop")
-            warm_up(self.optimizer, self.training, done + step)
+            warm_up(self.optimizer, self.training, done + step, steps)
             for name, value in self.step(batch).items():
                 sums[name] = sums.get(name, 0.0) + value * batch.patients
             seen += batch.patients

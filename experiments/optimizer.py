@@ -1,4 +1,4 @@
-"""The optimizer of a run: AdamW, no decay for vectors, smaller steps for lower layers, a linear warm-up."""
+"""The optimizer of a run: AdamW, no decay for vectors, smaller steps for lower layers, warm-up, and decay if asked."""
 
 from __future__ import annotations
 
@@ -49,9 +49,18 @@ def make_optimizer(
     return torch.optim.AdamW(settings, lr=training.lr, fused=device.type in ("cpu", "cuda"))
 
 
-def warm_up(optimizer: torch.optim.Optimizer, training: TrainingConfig, step: int) -> None:
-    """Set the learning rate of a step (counted from 0 over all epochs): it grows linearly, then stays."""
+def warm_up(optimizer: torch.optim.Optimizer, training: TrainingConfig, step: int, steps: int) -> None:
+    """Set the learning rate of a step (counted from 0 over all epochs): it grows linearly, then stays or falls.
+
+    With `decay` it falls linearly, to nothing after the last of all `steps`.
+
+    Reference:
+        Hoffmann et al., Training Compute-Optimal Large Language Models, 2022 (as long as the run, or the loss of short
+        runs is overestimated).
+    """
     share = min(1.0, (step + 1) / max(1, training.warmup_steps))
+    if training.decay:
+        share = min(share, (steps - step) / max(1, steps - training.warmup_steps))
     for group in optimizer.param_groups:
         group["lr"] = training.lr * share * group["scale"]
 

@@ -30,6 +30,7 @@ class PretrainConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 64
     lr: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
+    decay: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     patience: Annotated[int, Field(ge=1)] = 5

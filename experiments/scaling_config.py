@@ -18,7 +18,8 @@ class ScalingConfig(Strict):
     A size is `dim` and hyperparameters of the encoder. `shares` are of the patients of the train split that are learned
     from; a budget of `flops` is spent by as large a share as it pays for, each patient seen `epochs` times. A share
     `validation` of the patients of the train split judges all cells. With `objective: next_event` the loss is that of
-    the next token; with `task` it is the log loss of the labels, and data are counted in labels.
+    the next token; with `task` it is the log loss of the labels, and data are counted in labels. Cells that took fewer
+    than `least_steps` steps have hardly left where they began; they are shown, and no surface is fitted to them.
     """
 
     sizes: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
@@ -32,6 +33,8 @@ class ScalingConfig(Strict):
     batch_size: Annotated[int, Field(ge=1)] = 16
     lr: Annotated[float, Field(gt=0)] = 3e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 20
+    decay: bool = True
+    least_steps: Annotated[int, Field(ge=0)] = 200
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     clip: Annotated[float, Field(gt=0)] = 1.0
     validation: Annotated[float, Field(gt=0, lt=1)] = 0.1

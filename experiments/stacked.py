@@ -171,13 +171,14 @@ class _Stack:
             dice.manual_seed(run.epoch_seed())
         number = first.state.epoch + 1
         done, rows = first.steps_before(number), first.rows_of(number)
+        steps = first.steps_before(first.training.epochs + 1)
         sums = torch.zeros(len(self.runs), device=self.device)
         for step, batch in enumerate(first.batches(rows)):
             if asked():
                 raise Stopped("asked to stop")
             sums += self.gradients(batch) * len(batch.rows)
             for run in self.runs:
-                warm_up(run.optimizer, run.training, done + step)
+                warm_up(run.optimizer, run.training, done + step, steps)
                 run.optimizer.step()
         means = (sums / max(1, len(rows))).tolist()
         several = [len(self.runs)]

@@ -34,7 +34,7 @@ from search.study import StudySpec
 _NUMBERS = "lr weight_decay clip layer_decay modality_dropout unimodal_loss alignment balance_strength focal_gamma "
 _NUMBERS += "interaction_target interaction_gain interaction_weight"
 SEARCHED: dict[str, type] = dict.fromkeys([*_NUMBERS.split(), "label_smoothing", "average_decay"], float)
-SEARCHED |= {"batch_size": int, "patience": int, "warmup_steps": int, "class_weights": bool}
+SEARCHED |= {"batch_size": int, "patience": int, "warmup_steps": int, "class_weights": bool, "decay": bool}
 SEARCHED |= {"balance": str, "average": str}
 NEEDS = {"balance_strength": ("balance", ("ogm_ge", "info_reg")), "average_decay": ("average", ("ema",))}
 

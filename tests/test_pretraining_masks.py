@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from toy_pretraining import VOCABULARY, WORDS
@@ -11,7 +13,7 @@ from encoders.codes.masked import Hidden, MaskedCodes, hide
 from encoders.codes.vocabulary import CodeInputs
 from encoders.notes.masked import HiddenWords, MaskedWords, hide_words
 from encoders.notes.words import NoteInputs
-from experiments.pretraining.retrieval import recall_at_one
+from experiments.pretraining.retrieval import recall_at_one, surprise
 from experiments.pretraining.streams import CodePrediction
 from experiments.strategies.alignment import Alignment
 from fusion import Tokens, UsageError
@@ -194,5 +196,14 @@ def test_recall_by_hand() -> None:
     turned = torch.eye(3)[[0, 2, 1]]
     assert recall_at_one(torch.eye(3), torch.eye(3)).value == 1.0
     assert recall_at_one(torch.eye(3), turned).value == pytest.approx(1 / 3)
-    assert recall_at_one(torch.ones(4, 2), torch.ones(4, 2)) == (0.25, 4), "all the same is chance"
+    assert recall_at_one(torch.ones(4, 2), torch.ones(4, 2)) == (0.25, 4, pytest.approx(math.log(4))), "chance"
     assert recall_at_one(torch.empty(0, 2), torch.empty(0, 2)).patients == 0
+
+
+def test_surprise_is_that_of_the_best_temperature() -> None:
+    near = torch.eye(4) * 0.1 + 0.9  # all alike, and a patient's own a little more
+    first, second = torch.eye(4), near
+    assert surprise(first, second) < 0.01, "too little sharpness is no surprise"
+    assert surprise(first, second) == pytest.approx(surprise(first, second * 7), abs=0.01)
+    opposed = -torch.eye(4)
+    assert surprise(first, opposed) == pytest.approx(math.log(4)), "never worse than chance"

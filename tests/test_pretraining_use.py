@@ -24,7 +24,7 @@ from experiments.comparing import _with_folds
 from experiments.config import TrainingConfig, parse_config
 from experiments.kept import result_path
 from experiments.pretraining.command import run_pretraining
-from experiments.pretraining.run import Pretrained, check_pretrain, pretrain
+from experiments.pretraining.run import Pretrained, check_pretrain, first_rows, pretrain
 from experiments.pretraining.use import artefacts
 from experiments.studies import preparations_of, study_attributes, study_space
 from experiments.train import train
@@ -256,3 +256,10 @@ def test_a_model_carries_the_fingerprint_and_needs_no_artefact(
     about = json.loads((bundle / "model.json").read_text(encoding="utf-8"))
     assert about["preprocessors"]["codes"]["fingerprint"] == done.fingerprints["codes"]
     assert not set(about["contract"]["pretrained"]) - {"codes"}
+
+
+def test_who_judges_alignment_is_there_once(small_folder: Path, tmp_path: Path) -> None:
+    store = open_store(config_of(small_folder, tmp_path))
+    rows = np.concatenate([store.cohort.rows("train")] * 2)
+    once = first_rows(store, rows)
+    assert sorted(store.cohort.subject_ids[once]) == sorted(set(store.cohort.subject_ids[rows]))

@@ -97,3 +97,12 @@ def test_exponents_of_the_best_size() -> None:
     assert found[0] == pytest.approx(0.5)
     assert found[1] == pytest.approx(np.full(5, 0.5))
     assert power(budgets[:1], places[:1]) is None
+
+
+def test_a_few_cells_astray_do_not_bend_the_surface() -> None:
+    loss = CHINCHILLA.loss(SIZES, DATA)
+    loss[[0, 1]] *= 1.2  # two that did not converge
+    found = fit_surface(SIZES, DATA, loss)
+    assert found.irreducible == pytest.approx(CHINCHILLA.irreducible, rel=0.02)
+    assert found.alpha == pytest.approx(CHINCHILLA.alpha, abs=0.02)
+    assert found.error == pytest.approx(2 * (1 - 1 / 1.2) / len(loss), rel=0.1), "the mean of what they are off by"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ SIZES = [{"dim": 4, "layers": 1}, {"dim": 8, "layers": 1}, {"dim": 12, "layers":
 
 def config_of(folder: Path, runs: Path, **scaling: Any) -> Config:
     data = {"folder": folder, "labels": "outcome", "preprocess": {"codes": {"max_tokens": 16}}}
-    settings = {"sizes": SIZES, "shares": [0.3, 0.6, 1.0], "batch_size": 32, **scaling}
+    settings = {"sizes": SIZES, "shares": [0.3, 0.6, 1.0], "batch_size": 32, "least_steps": 0, **scaling}
     model = {"encoders": {"codes": "bag"}, "fusion": "sum", "dim": 8}
     several = {"name": "t", "runs": runs, "data": data, "model": model, "scaling": settings}
     return parse_config({**several, "tracking": {"enabled": False}})
@@ -50,7 +51,7 @@ def bench_of(config: Config) -> Bench:
 
 def planted(surface: Surface, sizes: list[int], data: list[float], budget: float | None = None) -> list[Done]:
     return [
-        Done(Cell(i, each / max(data), budget, 0), size, 10, int(each), 6.0 * size * each, loss, 1, 1.0)
+        Done(Cell(i, each / max(data), budget, 0), size, 10, 500, int(each), 6.0 * size * each, loss, 1, 1.0)
         for i, size in enumerate(sizes)
         for each in data
         for loss in surface.loss(np.array([float(size)]), np.array([each])).tolist()
@@ -135,6 +136,11 @@ def test_planted_laws_are_told(tmp_path: Path) -> None:
     assert lines[-1].startswith("what limits: parameters")
 
 
+def test_an_exponent_at_the_edge_is_not_believed() -> None:
+    done = planted(Surface(2.0, 50.0, 5e22, 0.5, 4.5), [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])
+    assert "the exponent of data lies at the edge" in list(in_words(conclude(done, 1e6, 0), "tokens"))[-1]
+
+
 def test_cells_that_follow_no_law_tell_nothing() -> None:
     rng = np.random.default_rng(0)
     done = planted(Surface(2.0, 50.0, 500.0, 0.5, 0.5), [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])
@@ -173,3 +179,17 @@ def test_empty_timelines_are_told(small_folder: Path, tmp_path: Path) -> None:
     later.write_parquet(shard)
     with pytest.raises(UsageError, match=r"empty timelines: none of \d+ training patients has a codes token"):
         list(run_scaling(config_of(folder, tmp_path / "runs"), progress=False))
+
+
+def test_no_surface_is_fitted_to_cells_of_few_steps() -> None:
+    law = Surface(2.0, 50.0, 500.0, 0.5, 0.5)
+    done = planted(law, [1000, 4000, 16000, 64000], [1e5, 3e5, 1e6])
+    few = planted(law, [1000, 4000], [2e4])
+    hasty = [replace(each, cell=replace(each.cell, share=0.02), steps=20, loss=each.loss * 3) for each in few]
+    found = conclude([*done, *hasty], 1e6, 0, 200)
+    assert found.surface is not None
+    assert found.surface.irreducible == pytest.approx(2.0, abs=0.02)
+    lines = list(in_words(found, "tokens", 200))
+    assert lines[1].startswith("no surface is fitted to 2 cells of fewer than 200 steps")
+    none = conclude(hasty, 1e6, 0, 200)
+    assert none.no_surface.startswith("a surface needs 6 cells")

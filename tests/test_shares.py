@@ -53,9 +53,9 @@ def test_a_run_learns_from_its_share_and_then_from_all(store: Store, monkeypatch
         seen.append(set(rows.tolist()))
         return real_batches(feeds, targets, rows, *rest, **options)
 
-    def warm_up(optimizer: Any, training: Any, step: int) -> None:
+    def warm_up(optimizer: Any, training: Any, step: int, last: int) -> None:
         steps.append(step)
-        real_warm_up(optimizer, training, step)
+        real_warm_up(optimizer, training, step, last)
 
     monkeypatch.setattr(loop_module, "iterate_batches", batches)
     monkeypatch.setattr(loop_module, "warm_up", warm_up)

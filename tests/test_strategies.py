@@ -164,13 +164,13 @@ def test_an_encoder_that_is_ahead_takes_smaller_steps() -> None:
     for encoder, slower in zip(encoders.values(), (1.0, 100.0), strict=True):
         encoder.weight.grad = torch.full((2, 2), slower)  # AdamW does not care how large a gradient is
     before = {name: encoder.weight.clone() for name, encoder in encoders.items()}
-    warm_up(optimizer, training, 0)
+    warm_up(optimizer, training, 0, 9)
     set_pace(optimizer, {"a": 0.25})
     optimizer.step()
     steps = {name: before[name] - encoder.weight for name, encoder in encoders.items()}
     torch.testing.assert_close(steps["a"], torch.full((2, 2), 0.0025), rtol=1e-4, atol=1e-7)
     torch.testing.assert_close(steps["b"], torch.full((2, 2), 0.01), rtol=1e-4, atol=1e-7)
-    warm_up(optimizer, training, 1)
+    warm_up(optimizer, training, 1, 9)
     assert {group["lr"] for group in optimizer.param_groups} == {0.01}
 
 
@@ -222,6 +222,7 @@ def test_rows_kept_back_are_a_tenth_and_learned_from_never() -> None:
 def test_alignment_is_low_where_modalities_of_a_patient_agree() -> None:
     torch.manual_seed(0)
     align = Alignment(["a", "b"], 4)
+    align.sharpness.fill_(math.log(10))
     for project in align.projections:
         nn.init.eye_(project.weight)
         nn.init.zeros_(project.bias)
@@ -268,3 +269,16 @@ def test_lower_layers_learn_slower() -> None:
     assert scales["blocks.0.weight"] == 0.25
     assert scales["blocks.1.bias"] == 0.5
     assert scales["norm.weight"] == 1.0
+
+
+def test_the_learning_rate_grows_and_falls_to_nothing_with_the_last_step() -> None:
+    model = FusionModel({"a": nn.Linear(2, 2)}, EarlyFusion(["a"], 2), 2, 1)
+    rates = {}
+    for decay in (False, True):
+        training = TrainingConfig(lr=1.0, warmup_steps=2, decay=decay)
+        optimizer = make_optimizer(model, nn.Module(), training, torch.device("cpu"))
+        rates[decay] = []
+        for step in range(6):
+            warm_up(optimizer, training, step, 6)
+            rates[decay].append(optimizer.param_groups[0]["lr"])
+    assert rates == {False: [0.5, 1, 1, 1, 1, 1], True: [0.5, 1, 1, 0.75, 0.5, 0.25]}

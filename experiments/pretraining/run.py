@@ -202,7 +202,8 @@ def _check_something(store: Store, plans: Mapping[str, Preparation]) -> None:
 def _judge(run: Run) -> dict[str, float]:
     """Return the mean losses of the patients that judge, in evaluation mode, with the same things hidden each time.
 
-    Where modalities are aligned, so is how often the nearest vector is the right patient's.
+    Where modalities are aligned, the loss is of finding the right one among all these patients, each of whom is there
+    once, and it is also said how often the nearest vector is the right patient's.
 
     Raises:
         NotFinite: the loss is NaN or infinite.
@@ -213,21 +214,32 @@ def _judge(run: Run) -> dict[str, float]:
     objectives.eval()
     sums: dict[str, float] = {}
     vectors = []
+    once = torch.as_tensor(first_rows(run.store, run.tuning))
     for batch in run.batches(run.tuning, shuffle=False):
         inputs = move(batch.inputs, run.device)
         with precision(run.device):
             losses = objectives(run.model, inputs, batch.target).losses
         for name, loss in losses.items():
             sums[name] = sums.get(name, 0.0) + float(loss) * len(batch.rows) / len(run.tuning)
-        vectors.append(objectives.vectors(run.model, inputs))
+        mine = torch.isin(batch.rows, once).to(run.device)
+        found = objectives.vectors(run.model, inputs)
+        vectors.append({name: (values, has & mine) for name, (values, has) in found.items()})
+    found_again = recalls(vectors, objectives.pairs)
+    if found_again:
+        sums["contrastive"] = sum(each.loss for each in found_again.values()) / len(found_again)
     total = sum(sums.values())
     if not math.isfinite(total):
         raise NotFinite(f"the loss of the patients that judge is {total} in epoch {run.state.epoch + 1}")
-    found = {"score": total, **{f"validation_{name}": value for name, value in sums.items()}}
-    for pair, recall in recalls(vectors, objectives.pairs).items():
+    entry = {"score": total, **{f"validation_{name}": value for name, value in sums.items()}}
+    for pair, recall in found_again.items():
         name = objectives.retrieved()[pair]
-        found |= {name: recall.value, f"{name}_patients": float(recall.patients)}
-    return found
+        entry |= {name: recall.value, f"{name}_patients": float(recall.patients)}
+    return entry
+
+
+def first_rows(store: Store, rows: Rows) -> Rows:
+    """Return the first row of each patient."""
+    return rows[np.unique(store.cohort.subject_ids[rows], return_index=True)[1]]
 
 
 def _freeze(model: FusionModel, layers: Mapping[str, int]) -> None:

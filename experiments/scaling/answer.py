@@ -15,7 +15,7 @@ _SURE = 0.975  # of the draws agree
 _POOR = 0.02  # relative error above which a surface is not believed
 
 
-def in_words(found: Findings, unit: str) -> Iterator[str]:
+def in_words(found: Findings, unit: str, least_steps: int = 0) -> Iterator[str]:
     """Yield what a study found, line by line; `unit` is what data are counted in."""
     sizes = sorted({each.parameters for each in found.points})
     data = [each.data for each in found.points]
@@ -23,6 +23,11 @@ def in_words(found: Findings, unit: str) -> Iterator[str]:
         f"{len(found.points)} cells: {sizes[0]:,} to {sizes[-1]:,} parameters, {min(data):,.0f} to {max(data):,.0f} "
         f"{unit} seen"
     )
+    if found.hasty:
+        yield (
+            f"no surface is fitted to {found.hasty} cells of fewer than {least_steps} steps, which have hardly left "
+            "where they began; smaller batches or more epochs give more steps"
+        )
     for budget in found.budgets:
         yield _of_budget(budget)
     for flops, count in found.unfit.items():
@@ -47,6 +52,12 @@ def answer(found: Findings, surface: Surface, unit: str) -> Iterator[str]:
         yield (
             f"how large a model is worth it, and what limits: not told, as the surface misses the cells by "
             f"{surface.error:.1%} on average; more epochs, another lr or more seeds may bring them closer to a law"
+        )
+        return
+    if edge := surface.at_edge():
+        yield (
+            f"how large a model is worth it, and what limits: not told, as the exponent of {edge} lies at the edge of "
+            "what is looked at; more sizes, shares or steps are needed"
         )
         return
     yield f"how large a model is worth it: {_worth(found, surface, sizes[0], sizes[-1], unit)}"

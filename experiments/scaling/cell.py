@@ -30,7 +30,7 @@ from experiments.scaling_config import ScalingConfig
 from experiments.whole import whole_file
 
 _SAMPLE = 256  # rows whose operations are counted
-_SHARED = ("epochs", "batch_size", "lr", "weight_decay", "clip", "deterministic")
+_SHARED = ("epochs", "batch_size", "lr", "decay", "weight_decay", "clip", "deterministic")
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Done:
     cell: Cell
     parameters: int
     patients: int
+    steps: int
     data: int
     flops: float
     loss: float
@@ -96,7 +97,7 @@ class Bench:
 
     def key(self, cell: Cell) -> str:
         """Name all that a cell depends on, so that another's result is not taken for its own."""
-        settings = self.settings.model_dump(mode="json", exclude={"sizes", "shares", "flops", "seeds"})
+        settings = self.settings.model_dump(mode="json", exclude={"sizes", "shares", "flops", "seeds", "least_steps"})
         prints = {name: self.store.fingerprint(plan) for name, plan in sorted(self.plans.items())}
         parts = [settings, self.settings.sizes[cell.size], cell.share, cell.seed, self.config.seed, prints]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -164,7 +165,8 @@ def train_cell(bench: Bench, cell: Cell, price: Cost) -> tuple[Done, list[dict[s
     patients = len(np.unique(bench.store.cohort.subject_ids[run.learned]))
     state = run.state
     figures = (data, data * price.flops, state.best_score * run.sign, state.best_epoch, state.seconds)
-    done = Done(cell, price.parameters, patients, *figures)
+    steps = run.steps_before(bench.settings.epochs + 1)
+    done = Done(cell, price.parameters, patients, steps, *figures)
     with whole_file(bench.folder / "cells" / f"{key}.json") as path:
         path.write_text(json.dumps(asdict(done), indent=1) + "\n", encoding="utf-8")
     remove_checkpoint(checkpoint)

@@ -51,9 +51,9 @@ def run_scaling(config: Config, *, fresh: bool = False, progress: bool = True) -
         shutil.rmtree(bench.folder, ignore_errors=True)
     done = train_cells(bench, cells, costs, connection, progress)
     whole = float(bench.data(bench.rows()[0]) * settings.epochs)
-    found = conclude(done, whole, config.seed)
+    found = conclude(done, whole, config.seed, settings.least_steps)
     unit = "labels" if settings.objective == "task" else "tokens"
-    lines = list(in_words(found, unit))
+    lines = list(in_words(found, unit, settings.least_steps))
     write_results(bench.folder, found, lines, unit)
     yield from lines
     yield f"{bench.folder}: scaling.csv, scaling.json, scaling.png"

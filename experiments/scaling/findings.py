@@ -26,6 +26,7 @@ class Point:
     share: float
     budget: float | None
     patients: int
+    steps: int
     data: float
     flops: float
     loss: float
@@ -43,7 +44,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that is concluded; `no_surface` says why there is no surface, `unfit` which budgets have no parabola."""
+    """All that is concluded; `no_surface` says why there is no surface, `unfit` which budgets have no parabola.
+
+    `hasty` cells took too few steps to be on the surface.
+    """
 
     points: list[Point]
     whole: float
@@ -52,6 +56,7 @@ class Findings:
     draws: list[Surface]
     budgets: list[Budget]
     unfit: dict[float, int]
+    hasty: int = 0
 
     def exponents(self) -> tuple[tuple[float, Array], tuple[float, Array]] | None:
         """Return a and b of size ~ C^a and data ~ C^b of the parabolas with their draws; None with fewer than two."""
@@ -70,25 +75,28 @@ def averaged(done: Sequence[Done]) -> list[Point]:
         data, flops, loss = (
             float(np.mean([getattr(each, name) for each in same])) for name in ("data", "flops", "loss")
         )
-        points.append(Point(same[0].parameters, share, budget, same[0].patients, data, flops, loss, len(same)))
+        one = same[0]
+        points.append(Point(one.parameters, share, budget, one.patients, one.steps, data, flops, loss, len(same)))
     return points
 
 
 def columns(points: Sequence[Point]) -> tuple[Array, Array, Array]:
     """Return parameters, data and losses. Shape: (n,) each."""
-    sizes, data, loss = np.array([(each.parameters, each.data, each.loss) for each in points], np.float64).T
+    table = np.array([(each.parameters, each.data, each.loss) for each in points], np.float64).reshape(-1, 3)
+    sizes, data, loss = table.T
     return sizes, data, loss
 
 
-def conclude(done: Sequence[Done], whole: float, seed: int) -> Findings:
-    """Fit what can be fitted.
+def conclude(done: Sequence[Done], whole: float, seed: int, least_steps: int = 0) -> Findings:
+    """Fit what can be fitted, a surface to cells of enough steps.
 
     Args:
         whole: all data there are, each as often as it is seen.
     """
     points = averaged(done)
+    settled = [each for each in points if each.steps >= least_steps]
     surface, draws, reason = None, [], ""
-    sizes, data, loss = columns(points)
+    sizes, data, loss = columns(settled)
     try:
         surface = fit_surface(sizes, data, loss)
         draws = surface_draws(sizes, data, loss, surface, DRAWS, seed)
@@ -103,4 +111,4 @@ def conclude(done: Sequence[Done], whole: float, seed: int) -> Findings:
             continue
         pair = (valley(each, loss, DRAWS, seed, noun) for each, noun in ((sizes, "size"), (data, "amount of data")))
         budgets.append(Budget(flops, *pair))
-    return Findings(points, whole, surface, reason, draws, budgets, unfit)
+    return Findings(points, whole, surface, reason, draws, budgets, unfit, len(points) - len(settled))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from experiments.figures import COLOURS, GREY, STYLE, as_png, grid
 from experiments.scaling.findings import Findings, Point
@@ -32,7 +33,13 @@ def scaling_png(found: Findings, unit: str) -> bytes:
             _isoflop(axes, found)
             axes.set_xlabel("parameters", **STYLE)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         grid(axes, "both")
+    shown = [each.loss for each in found.points] + ([found.surface.irreducible] if found.surface else [])
+    margin = 0.04 * (max(shown) - min(shown))
+    all_axes[0].set_ylim(min(shown) - margin, max(shown) + margin)  # of cells, whatever a curve does beyond them
     all_axes[0].set_ylabel("loss of the patients who judge", **STYLE)
     return as_png(figure)
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
+from scipy.special import huber
 
 Array = NDArray[Any]
 LEAST_CELLS, LEAST_LEVELS = 6, 3  # five numbers are fitted, three of them along each axis
 _STARTS = np.geomspace(0.05, 2.0, 8)
 _LOWEST, _HIGHEST = 0.01, 4.0  # exponents looked at
+_HUBER = 1e-3  # relative residual from which a cell counts by its distance and no longer by the square of it
+_ROUNDS = 40
 _STREAM = 70_301  # keeps draws apart from others made with the same seed
 
 
 @dataclass(frozen=True)
 class Surface:
-    """L(N, D) = irreducible + A / N^alpha + B / D^beta; `error` is the root mean square of the relative residuals."""
+    """L(N, D) = irreducible + A / N^alpha + B / D^beta; `error` is the mean of the absolute relative residuals."""
 
     irreducible: float
     of_size: float
@@ -47,17 +50,26 @@ class Surface:
         """Return a and b of the best size ~ C^a and the best amount of data ~ C^b for C operations."""
         return self.beta / (self.alpha + self.beta), self.alpha / (self.alpha + self.beta)
 
+    def at_edge(self) -> str:
+        """Say which exponent ran to the end of what is looked at: cells that follow no law send it there."""
+        ends = {"size": (self.of_size, self.alpha), "data": (self.of_data, self.beta)}
+        found = [
+            name for name, (scale, each) in ends.items() if scale > 0 and not 1.01 * _LOWEST < each < 0.99 * _HIGHEST
+        ]
+        return " and ".join(found)
+
     def gains(self, size: float, data: float) -> tuple[float, float]:
         """Return by how much the loss falls if the size is doubled, and if the data are."""
         of_size = self.of_size * size**-self.alpha * (1 - 2**-self.alpha)
         return of_size, self.of_data * data**-self.beta * (1 - 2**-self.beta)
 
 
-def fit_surface(sizes: Array, data: Array, loss: Array, starts: Sequence[tuple[float, float]] | None = None) -> Surface:
-    """Fit a surface to cells by least squares of relative residuals.
+def fit_surface(sizes: Array, data: Array, loss: Array) -> Surface:
+    """Fit a surface to cells by a Huber loss of relative residuals, so that a few cells astray do not bend it.
 
-    For given exponents the other three numbers are a non-negative linear least-squares problem, so that only two are
-    looked for: from the best corners of a grid, or, less finely, from `starts`.
+    For given exponents and weights the other three numbers are a non-negative linear least-squares problem, so that
+    only two are looked for, from the best corners of a grid. Weights are those under which least squares is the Huber
+    loss, found in rounds.
 
     Shape:
         sizes, data and loss (n,).
@@ -67,36 +79,61 @@ def fit_surface(sizes: Array, data: Array, loss: Array, starts: Sequence[tuple[f
 
     Reference:
         Golub, Pereyra, The Differentiation of Pseudo-Inverses and Nonlinear Least Squares Problems Whose Variables
-        Separate, 1973; Hoffmann et al., Training Compute-Optimal Large Language Models, 2022 (the surface; they fit all
-        five at once by a Huber loss).
+        Separate, 1973; Hoffmann et al., Training Compute-Optimal Large Language Models, 2022 (the surface, the loss and
+        its threshold; they fit all five at once); Holland, Welsch, Robust Regression Using Iteratively Reweighted
+        Least-Squares, 1977.
     """
     _check(sizes, data, loss)
+    cells = sizes, data, loss
+    starts = sorted(product(_STARTS, repeat=2), key=lambda each: _solve(*cells, *each).error)[:3]
+    found = [_settled(*cells, each) for each in starts]
+    best = min(found, key=lambda each: float(huber(_HUBER, _rest(*cells, each)).sum()))
+    return replace(best, error=float(np.abs(_rest(*cells, best)).mean()))
+
+
+def _settled(sizes: Array, data: Array, loss: Array, start: tuple[float, float]) -> Surface:
+    """Fit from a start, with the weights of the round before, until they stay as they are."""
+    weights = np.ones_like(loss)
+    for _ in range(_ROUNDS):
+        found = _weighted(sizes, data, loss, weights, start, xatol=1e-6, fatol=1e-12, maxiter=400)
+        before, weights, start = weights, _weights(sizes, data, loss, found), (found.alpha, found.beta)
+        if np.allclose(before, weights, rtol=0.01):
+            break
+    return found
+
+
+def _weighted(
+    sizes: Array, data: Array, loss: Array, weights: Array, start: tuple[float, float], **options: float
+) -> Surface:
+    """Fit by weighted least squares from a start."""
+
+    def solve(logarithms: Array) -> Surface:
+        alpha, beta = np.exp(np.clip(logarithms, np.log(_LOWEST), np.log(_HIGHEST))).tolist()
+        return _solve(sizes, data, loss, alpha, beta, weights)
+
+    end = minimize(lambda each: solve(each).error, np.log(start), method="Nelder-Mead", options=options)
+    return solve(end.x)
+
+
+def _weights(sizes: Array, data: Array, loss: Array, found: Surface) -> Array:
+    """Return the weights of residuals under which least squares is the Huber loss. Shape: (n,)."""
+    apart = np.abs(_rest(sizes, data, loss, found))
+    return np.asarray(np.minimum(1.0, _HUBER / np.maximum(apart, 1e-300)) ** 0.5)
+
+
+def _rest(sizes: Array, data: Array, loss: Array, found: Surface) -> Array:
+    """Return relative residuals. Shape: (n,)."""
+    return found.loss(sizes, data) / loss - 1
+
+
+def _solve(sizes: Array, data: Array, loss: Array, alpha: float, beta: float, weights: Array | float = 1.0) -> Surface:
+    """Return the best surface of given exponents; its `error` is the length of the weighted residuals."""
     middle = np.exp(np.log(sizes).mean()), np.exp(np.log(data).mean())  # columns of like length
-    x, y = np.log(sizes / middle[0]), np.log(data / middle[1])
-
-    def solve(exponents: Array) -> tuple[Array, float]:
-        alpha, beta = np.exp(np.clip(exponents, np.log(_LOWEST), np.log(_HIGHEST)))
-        columns = np.stack([np.ones_like(x), np.exp(-alpha * x), np.exp(-beta * y)], axis=1)
-        found, distance = nnls(columns / loss[:, None], np.ones_like(loss))
-        return found, float(distance)
-
-    def distance(exponents: Array) -> float:
-        return solve(exponents)[1]
-
-    if starts is None:
-        grid = sorted(product(np.log(_STARTS), repeat=2), key=lambda each: distance(np.array(each)))
-        begin = [np.array(each) for each in grid[:3]]
-    else:
-        begin = [np.log(each) for each in starts]
-    fine = {"xatol": 1e-6, "fatol": 1e-12, "maxiter": 400}
-    coarse = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 100}  # for draws: far finer than they differ
-    options = fine if starts is None else coarse
-    ends = [minimize(distance, each, method="Nelder-Mead", options=options) for each in begin]
-    best = min(ends, key=lambda each: float(each.fun))
-    alpha, beta = np.exp(np.clip(best.x, np.log(_LOWEST), np.log(_HIGHEST))).tolist()
-    (floor, of_size, of_data), rest = solve(best.x)
-    scales = of_size * middle[0] ** alpha, of_data * middle[1] ** beta
-    return Surface(float(floor), float(scales[0]), float(scales[1]), alpha, beta, rest / len(loss) ** 0.5)
+    columns = np.stack([np.ones_like(loss), (sizes / middle[0]) ** -alpha, (data / middle[1]) ** -beta], axis=1)
+    scale = weights / loss
+    (floor, of_size, of_data), distance = nnls(columns * scale[:, None], loss * scale)
+    a, b = of_size * middle[0] ** alpha, of_data * middle[1] ** beta
+    return Surface(float(floor), float(a), float(b), alpha, beta, float(distance))
 
 
 def surface_draws(sizes: Array, data: Array, loss: Array, fitted: Surface, draws: int, seed: int) -> list[Surface]:
@@ -113,8 +150,15 @@ def surface_draws(sizes: Array, data: Array, loss: Array, fitted: Surface, draws
     rest = np.log(loss / expected) * (len(loss) / (len(loss) - 5)) ** 0.5
     rng = np.random.default_rng([_STREAM, seed])
     signs = rng.choice([-1.0, 1.0], (draws, len(loss)))
+    weights = _weights(sizes, data, loss, fitted)  # residuals keep their size, and so cells their weight
     starts = [(fitted.alpha, fitted.beta), (0.5, 0.5)]  # a second one, lest all draws stay in the valley of the first
-    return [fit_surface(sizes, data, expected * np.exp(rest * sign), starts) for sign in signs]
+    coarse = {"xatol": 1e-3, "fatol": 1e-6, "maxiter": 100}  # far finer than draws differ
+    found = []
+    for sign in signs:
+        drawn = expected * np.exp(rest * sign)
+        ends = [_weighted(sizes, data, drawn, weights, each, **coarse) for each in starts]
+        found.append(min(ends, key=lambda each: each.error))
+    return found
 
 
 def interval(values: Array) -> tuple[float, float] | None:
