@@ -38,7 +38,7 @@ DIM = 32
 BOTH = {"codes": "transformer", "notes": "transformer"}
 TIMELINE = {"codes": "timeline", "notes": "transformer"}
 PREPROCESS = {"transformer": {"max_events": 128, "bin_hours": 12}, "timeline": {"max_tokens": 192}}
-OF = {
+OF: dict[str, dict[str, Any]] = {
     "contrastive": {"epochs": 40, "lr": 3e-3},
     "masked": {"epochs": 20},
     "umm_plm": {"epochs": 15, "diagnoses": ["DX//", "ADMISSION_DX//"], "drugs": ["DRUG//", "HOME_DRUG//"]},

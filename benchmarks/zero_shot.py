@@ -120,8 +120,9 @@ def zero_shot(
     plans = preparations(architecture, {})
     store = open_store(early)
     store.prepare(list(plans.values()))
-    preprocessor = store.preprocessor(plans["codes"])
-    encoder = build_model(architecture, {"codes": preprocessor}, 1).encoders["codes"].inner.eval()
+    preprocessor: Any = store.preprocessor(plans["codes"])  # of an artefact: the timeline and its network are within
+    artefacts: Any = build_model(architecture, {"codes": preprocessor}, 1).encoders["codes"]
+    encoder = artefacts.inner.eval()
     inputs: Any = store.source(plans["codes"]).collate(torch.as_tensor(rows))
     there = inputs.mask.any(1)
     inputs = type(inputs)(inputs.ids[there], inputs.mask[there])
@@ -129,7 +130,7 @@ def zero_shot(
         encoder, preprocessor.inner, inputs, codes, horizon_days=horizon, samples=50, most_tokens=most
     ).numpy()
     risk = np.full(len(rows), drawn.mean())  # who has nothing has the average risk
-    risk[there.numpy()] = drawn
+    risk[there.numpy()] = drawn.astype(np.float64)
     return risk
 
 
