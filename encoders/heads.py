@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from encoders.molecules import MoleculeHead
+from encoders.molecules.head import MoleculeHead
 
 LINEAR = "linear"
 HEADS: Mapping[str, type] = {LINEAR: nn.Linear, "molecules": MoleculeHead}

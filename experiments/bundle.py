@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from encoders.molecules import MoleculeHead
+from encoders.molecules.head import MoleculeHead
 from encoders.records import CodeEvents, Image, Note, Record, UnreadableImage
 from encoders.weights import without_pretrained
 from experiments.card import model_card

@@ -25,6 +25,7 @@ CANNOT = {
     "codes.descriptions",  # reads each distinct code of the batch once
     "graph.personal",  # a graph a patient, no table of nodes
     "notes.tfidf",  # components instead of words
+    "codes.record_text",  # a text that a frozen model reads
     "notes.pretrained-frozen",
     "images.timm-frozen",
     "images.torchvision-frozen",

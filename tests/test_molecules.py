@@ -8,7 +8,8 @@ import pytest
 import torch
 from toy_training import ARCHITECTURE, folder, open_labels, run  # noqa: F401 - a fixture
 
-from encoders.molecules import GROUPS, MOLECULES, MoleculeHead, groups_of, label_molecules, parse_smiles
+from encoders.molecules import GROUPS, MOLECULES, groups_of, label_molecules, parse_smiles
+from encoders.molecules.head import MoleculeHead
 from experiments.bundle import load_bundle, save_bundle
 from experiments.config import TrainingConfig
 from experiments.feeding import with_molecules

@@ -130,7 +130,7 @@ def test_a_damaged_table_is_told(tmp_path: Path) -> None:
 def test_an_unknown_name_has_the_nearest_answer(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown ontology 'icd10'; did you mean 'icd10cm'"):
         open_ontology("icd10")
-    with pytest.raises(UsageError, match=r"no such file: .*none\.obo; give one, or a name: icd9cm, icd10cm, ccs"):
+    with pytest.raises(UsageError, match=r"no such file: .*none\.obo; give one, or a name: icd9cm, icd10cm, icd10pcs"):
         open_ontology(str(tmp_path / "none.obo"))
     (tmp_path / "words.docx").touch()
     with pytest.raises(UsageError, match=r"words\.docx: wanted \.obo, \.csv"):

@@ -1,8 +1,7 @@
-"""Drugs as molecules: their graphs, their functional groups, and a head that scores drugs by them."""
+"""Drugs as molecules: their graphs and functional groups. What scores drugs by them needs torch, and is in `head`."""
 
 from encoders.molecules.drugs import MOLECULES, label_molecules
 from encoders.molecules.groups import GROUPS, groups_of
-from encoders.molecules.head import MoleculeHead
 from encoders.molecules.smiles import Molecule, parse_smiles
 
-__all__ = ["GROUPS", "MOLECULES", "Molecule", "MoleculeHead", "groups_of", "label_molecules", "parse_smiles"]
+__all__ = ["GROUPS", "MOLECULES", "Molecule", "groups_of", "label_molecules", "parse_smiles"]
