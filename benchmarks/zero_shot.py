@@ -129,7 +129,7 @@ def zero_shot(
     drawn = future_risk(
         encoder, preprocessor.inner, inputs, codes, horizon_days=horizon, samples=50, most_tokens=most
     ).numpy()
-    risk = np.full(len(rows), drawn.mean())  # who has nothing has the average risk
+    risk = np.full(len(rows), drawn.mean(), dtype=np.float64)  # who has nothing has the average risk
     risk[there.numpy()] = drawn.astype(np.float64)
     return risk
 
@@ -147,7 +147,7 @@ def show(
     store = open_store(early)
     rows = store.cohort.rows("held_out")
     tested = Tested.of(store.cohort.targets[rows], store.cohort.subject_ids[rows], None, resamples=1000, seed=0)
-    risks = {"futures, no label": zero_shot(early, found.folder, rows, codes, horizon, most)}
+    risks: dict[str, NDArray[Any]] = {"futures, no label": zero_shot(early, found.folder, rows, codes, horizon, most)}
     fit = train(early.model.architecture(), store, early.training, 0, preprocess=early.data.preprocess)  # type: ignore[union-attr]
     risks["from labels"] = squeeze_outputs(store.task, predict_rows(fit.model, fit.preparations, store, rows))
     if truth is not None:

@@ -16,16 +16,18 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, exc, or_, select, update
+from sqlalchemy import and_, event, exc, or_, select
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.orm import scoped_session
+from sqlalchemy.orm import Session, scoped_session
 
 from fusion.component import UsageError, masked
 from search.identity import lives_here
 from search.locking import one_on_all_hosts
 from search.outage import make_repeated, wait_for_server
+from search.reading import read_trials
 
 HEARTBEAT_SECONDS = 60
+_LISTED = 10_000  # so many trials may be asked for by name; SQLite allows three times as many
 NO_SIGN_OF_LIFE = "its worker gave no sign of life"
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs")
 
@@ -91,14 +93,14 @@ class StudyStorage(RDBStorage):
     def start_waiting(self, study_id: int) -> int | None:
         """Start the first waiting trial that nobody else is just starting; return its id, None where there is none."""
         trial = models.TrialModel
-        first = select(trial.trial_id).where(trial.study_id == study_id, trial.state == TrialState.WAITING)
+        first = select(trial).where(trial.study_id == study_id, trial.state == TrialState.WAITING)
         first = first.order_by(trial.trial_id).limit(1).with_for_update(skip_locked=True)  # SQLite locks all anyway
-        with self.engine.begin() as connection:
-            found = connection.scalar(first)
-            if found is not None:
-                begun = {"state": TrialState.RUNNING, "datetime_start": datetime.now()}  # naive, as Optuna's are
-                connection.execute(update(trial).where(trial.trial_id == found).values(begun))
-        return found
+        with Session(self.engine) as session, session.begin():
+            found = session.scalar(first)
+            if found is None:
+                return None
+            found.state, found.datetime_start = TrialState.RUNNING, datetime.now()
+            return int(found.trial_id)
 
     def _get_trials(
         self,
@@ -119,11 +121,15 @@ class StudyStorage(RDBStorage):
         asked = asked.where(or_(trial.trial_id > trial_id_greater_than, trial.state == TrialState.WAITING))
         with self.engine.connect() as connection:
             found = {row.trial_id: row.state for row in connection.execute(asked)}
-        waiting = {each for each, state in found.items() if state == TrialState.WAITING}
-        known = {each: self._waiting[each] for each in waiting & self._waiting.keys()}
-        newest = max([trial_id_greater_than, *known])
-        unread = {*included_trial_ids, *(each for each in found if each <= newest)} - known.keys()
-        read = super()._get_trials(study_id, None, unread, newest)
+            waiting = {each for each, state in found.items() if state == TrialState.WAITING}
+            known = {each: self._waiting[each] for each in waiting & self._waiting.keys()}
+            newest = max([trial_id_greater_than, *known])
+            unread = {*included_trial_ids, *(each for each in found if each <= newest)} - known.keys()
+            if len(unread) > _LISTED:
+                unread, newest = set(), min(unread) - 1
+            which = or_(trial.trial_id > newest, trial.trial_id.in_(sorted(unread)))
+            read = read_trials(connection, and_(trial.study_id == study_id, which))
+        read = [each for each in read if each._trial_id not in known]
         self._waiting = known | {each._trial_id: each for each in read if each.state == TrialState.WAITING}
         return sorted([*known.values(), *read], key=lambda each: each.number)
 
