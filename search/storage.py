@@ -16,7 +16,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import and_, event, exc, or_, select
+from sqlalchemy import and_, bindparam, event, exc, or_, select
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.orm import Session, scoped_session
 
@@ -27,7 +27,6 @@ from search.outage import make_repeated, wait_for_server
 from search.reading import read_trials
 
 HEARTBEAT_SECONDS = 60
-_LISTED = 10_000  # so many trials may be asked for by name; SQLite allows three times as many
 NO_SIGN_OF_LIFE = "its worker gave no sign of life"
 _NETWORK_FILESYSTEMS = ("nfs", "nfs4", "lustre", "cifs", "smb3", "gpfs", "beegfs", "fuse.sshfs")
 
@@ -125,9 +124,9 @@ class StudyStorage(RDBStorage):
             known = {each: self._waiting[each] for each in waiting & self._waiting.keys()}
             newest = max([trial_id_greater_than, *known])
             unread = {*included_trial_ids, *(each for each in found if each <= newest)} - known.keys()
-            if len(unread) > _LISTED:
-                unread, newest = set(), min(unread) - 1
-            which = or_(trial.trial_id > newest, trial.trial_id.in_(sorted(unread)))
+            # written into the statement: hundreds of parameters would cost the driver more than all else
+            listed = trial.trial_id.in_(bindparam("unread", sorted(unread), expanding=True, literal_execute=True))
+            which = or_(trial.trial_id > newest, listed)
             read = read_trials(connection, and_(trial.study_id == study_id, which))
         read = [each for each in read if each._trial_id not in known]
         self._waiting = known | {each._trial_id: each for each in read if each.state == TrialState.WAITING}

@@ -122,18 +122,6 @@ def test_what_waits_is_read_once(spec: StudySpec, monkeypatch: pytest.MonkeyPatc
     close_study(study)
 
 
-@pytest.mark.parametrize("listed", [0, 10_000])
-def test_many_that_run_are_read_by_where_they_begin(
-    spec: StudySpec, monkeypatch: pytest.MonkeyPatch, listed: int
-) -> None:
-    monkeypatch.setattr("search.storage._LISTED", listed)
-    study = begin(spec)
-    for _ in range(3):
-        study.ask().set_user_attr("note", "begun")
-    assert [each.user_attrs.get("note") for each in study.get_trials()] == ["begun"] * 3 + [None]
-    close_study(study)
-
-
 def test_times_are_optunas(spec: StudySpec, monkeypatch: pytest.MonkeyPatch) -> None:
     """It keeps them in UTC and shows them where the reader is."""
     monkeypatch.setenv("TZ", "Asia/Kolkata")
