@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from toy_training import ARCHITECTURE, folder, open_labels, run  # noqa: F401 - a fixture
 
 from encoders.molecules import GROUPS, MOLECULES, MoleculeHead, groups_of, label_molecules, parse_smiles
 from experiments.bundle import load_bundle, save_bundle
-from experiments.config import TrainingConfig
+from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.feeding import with_molecules
 from experiments.stackable import Member, check_stackable
+from experiments.studies import study_space
 from fusion import Architecture, Spec, UsageError
+from search.space import Candidate, Space
 
 ASPIRIN, IBUPROFEN, METFORMIN = (MOLECULES[code] for code in ("B01AC06", "M01AE01", "A10BA02"))
 DRUGS = [[ASPIRIN], [], [IBUPROFEN, METFORMIN], []]
@@ -122,6 +125,24 @@ def test_a_bundle_brings_its_molecules(labelled: Path, tmp_path: Path) -> None:
     assert loaded.architecture.head == Spec("molecules", {"molecules": [[], [ASPIRIN]]})
     x = torch.randn(2, 8)
     assert torch.equal(loaded.model.head(x), fit.model.head(x))
+
+
+def test_all_trials_of_a_study_have_its_head(labelled: Path) -> None:
+    def space(head: str) -> Space:
+        data = {"name": "t", "data": {"folder": labelled, "labels": "drugs"}, "search": {"trials": 1}}
+        config = parse_config({**data, "space": {"encoders": {"codes": ["bag"]}, "fusion": "early", "head": head}})
+        assert isinstance(config, StudyConfig)
+        return study_space(config)
+
+    one, other = (space(head).suggest(optuna.trial.FixedTrial({"dim": 32})) for head in ("molecules", "linear"))
+    assert one is not None
+    assert other is not None
+    assert one.architecture.head == Spec("molecules")
+    assert one.key != other.key
+    assert Candidate.from_dict(one.to_dict()) == one
+    assert space("molecules").fingerprint != space("linear").fingerprint
+    with pytest.raises(UsageError, match="did you mean 'molecules'"):
+        space("molecule")
 
 
 def test_what_has_no_molecules_is_refused_in_a_line(labelled: Path) -> None:
