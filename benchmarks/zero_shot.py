@@ -147,7 +147,9 @@ def show(
     store = open_store(early)
     rows = store.cohort.rows("held_out")
     tested = Tested.of(store.cohort.targets[rows], store.cohort.subject_ids[rows], None, resamples=1000, seed=0)
-    risks = {"futures, no label": zero_shot(early, found.folder, rows, codes, horizon, most)}
+    risks: dict[str, np.ndarray[Any, Any]] = {
+        "futures, no label": zero_shot(early, found.folder, rows, codes, horizon, most)
+    }
     fit = train(early.model.architecture(), store, early.training, 0, preprocess=early.data.preprocess)  # type: ignore[union-attr]
     risks["from labels"] = squeeze_outputs(store.task, predict_rows(fit.model, fit.preparations, store, rows))
     if truth is not None:

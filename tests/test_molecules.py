@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -134,11 +135,15 @@ def test_all_trials_of_a_study_have_its_head(labelled: Path) -> None:
         assert isinstance(config, StudyConfig)
         return study_space(config)
 
-    one, other = (space(head).suggest(optuna.trial.FixedTrial({"dim": 32})) for head in ("molecules", "linear"))
+    def drawn(head: str) -> Candidate | None:
+        return space(head).suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask())
+
+    one, other = drawn("molecules"), drawn("linear")
     assert one is not None
     assert other is not None
     assert one.architecture.head == Spec("molecules")
     assert one.key != other.key
+    assert other == replace(one, architecture=replace(one.architecture, head=Spec("linear")))
     assert Candidate.from_dict(one.to_dict()) == one
     assert space("molecules").fingerprint != space("linear").fingerprint
     with pytest.raises(UsageError, match="did you mean 'molecules'"):
