@@ -122,6 +122,7 @@ def test_a_bundle_brings_its_molecules(labelled: Path, tmp_path: Path) -> None:
     assert fit.model.head.molecules == [[], [ASPIRIN]]
     ready = {name: store.preprocessor(plan) for name, plan in fit.preparations.items()}
     path = save_bundle(tmp_path / "m", fit.model, MOLECULAR, store.task, ready, fit.preparations, {}, {})
+    assert "- head: `molecules`\n" in (path / "card.md").read_text(encoding="utf-8")
     loaded = load_bundle(path)
     assert loaded.architecture.head == Spec("molecules", {"molecules": [[], [ASPIRIN]]})
     x = torch.randn(2, 8)
