@@ -65,8 +65,8 @@ class Space:
     fusion: Mapping[str, Mapping[str, Setting]]
     dim: Setting
     training: Mapping[str, Setting]
-    head: Spec = field(default_factory=lambda: Spec("linear"))
     needs: Mapping[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    head: Spec = field(default_factory=lambda: Spec("linear"))
 
     @classmethod
     def from_dict(
@@ -100,7 +100,7 @@ class Space:
         for name, each in fusion.items():
             check_genomes(each, tuple(chosen), f"space.fusion.{name}")
         dim, head = read_setting(data.get("dim", 64), int, "space.dim"), Spec.parse(data.get("head", "linear"))
-        return cls(chosen, fusion, dim, settings, head, needs or {})
+        return cls(chosen, fusion, dim, settings, needs or {}, head)
 
     @property
     def fingerprint(self) -> str:
