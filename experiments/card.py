@@ -99,6 +99,8 @@ def _architecture(architecture: Mapping[str, Any]) -> Iterator[str]:
         yield f"- {modality}: {_component(spec)}"
     yield f"- fusion: {_component(architecture['fusion'])}"
     yield f"- width: {architecture['dim']}"
+    if "head" in architecture:  # a linear one is not mentioned; molecules of every label would be a page
+        yield f"- head: `{architecture['head']['name']}`"
 
 
 def _component(spec: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from experiments.compare_config import CompareConfig
 from experiments.data_config import DataConfig
+from experiments.optimizer_config import Count, OptimizerConfig
 from experiments.pretrain_config import PretrainConfig
 from experiments.remote import Place, place
 from experiments.scaling_config import ScalingConfig
@@ -21,10 +22,8 @@ from fusion.component import Architecture, UsageError, unknown
 LEAST_DIM = 4
 
 
-class TrainingConfig(Strict):
+class TrainingConfig(OptimizerConfig):
     """The training loop: AdamW with a linear warm-up, early stopping on the tuning split.
-
-    With `decay` the learning rate falls linearly after the warm-up, to nothing after the last epoch.
 
     `batch_order` is a seed: runs with the same one see the same batches whatever their own seeds, and can be trained
     together; without one the order hangs on a run's own seed. `interaction_target` is the share of interacting pairs
@@ -33,16 +32,8 @@ class TrainingConfig(Strict):
     `devices` a batch is dealt out to as many GPUs, or processes where there is none.
     """
 
-    epochs: Annotated[int, Field(ge=1)] = 27
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    decay: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    patience: Annotated[int, Field(ge=1)] = 5
+    patience: Count = 5
     metric: str | None = None
-    deterministic: bool = True
     batch_order: int | None = None
     compile: Literal["none", "default", "reduce-overhead"] = "none"
     devices: Annotated[int, Field(ge=1)] = 1
@@ -90,11 +81,12 @@ class ModelConfig(Strict):
 
 
 class SpaceConfig(Strict):
-    """What is searched. A list is a choice, {low, high, log} a range, a single value is pinned."""
+    """What is searched. A list is a choice, {low, high, log} a range, a single value is pinned, as the head always."""
 
     encoders: Annotated[dict[str, Any], Field(min_length=1)]
     fusion: Any = ["early", "late", "cross_attention"]
     dim: Any = [32, 64]
+    head: str | dict[str, Any] = "linear"
     training: dict[str, Any] = {}
 
 

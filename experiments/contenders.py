@@ -104,7 +104,7 @@ def chosen(config: Config, found: Finalists | None = None) -> Subject:
         encoders[modality] = candidate.architecture.encoders[modality]
         if modality not in best.architecture.encoders:
             remarks.append(f"the best trial left {modality} out: compared with the encoder of trial {trial.number}")
-    architecture = Architecture(encoders, best.architecture.fusion, best.architecture.dim)
+    architecture = replace(best.architecture, encoders=encoders)
     training = trial_training(config.training, best)
     return Subject(architecture, training, fusions, best.architecture, tuple(remarks), str(found or ""))
 

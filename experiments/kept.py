@@ -11,6 +11,7 @@ from typing import Any
 from experiments.config import Config
 from experiments.data.store import Store
 from experiments.pretraining.use import contents
+from experiments.tasks.interactions import interactions_fingerprint
 from experiments.workspace import code_fingerprint
 from fusion import Spec
 
@@ -28,6 +29,8 @@ def result_path(
     encoders = (contender.get("architecture") or {}).get("encoders", {})
     if artefacts := contents(map(Spec.parse, encoders.values())):
         parts.append(json.dumps(artefacts))
+    if (contender.get("training") or {}).get("interaction_target") is not None:
+        parts.append(interactions_fingerprint(store.dataset, store.config.labels))
     if external is not None:
         parts += [external.data_fingerprint, external.cohort.fingerprint]
     return folder / hashlib.sha256("|".join(parts).encode()).hexdigest()[:20]

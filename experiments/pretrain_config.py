@@ -6,12 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.strict import Strict
+from experiments.optimizer_config import Count, OptimizerConfig, Share
 
 Objective = Literal["masked", "contrastive", "umm_plm", "next_event"]
 
 
-class PretrainConfig(Strict):
+class PretrainConfig(OptimizerConfig):
     """What `ehrfusion pretrain` does; the encoders lie in `runs/NAME/<folder>/<modality>` afterwards.
 
     `masked` hides a share of codes (with values), times and words, `contrastive` tells the modalities of one patient
@@ -26,21 +26,14 @@ class PretrainConfig(Strict):
     dim: Annotated[int, Field(ge=4)] = 64
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)] = ("masked",)
     folder: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = "pretrained"
-    epochs: Annotated[int, Field(ge=1)] = 30
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
-    decay: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    patience: Annotated[int, Field(ge=1)] = 5
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    deterministic: bool = True
-    mask_share: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    epochs: Count = 30
+    patience: Count = 5
+    validation: Share = 0.1
+    mask_share: Share = 0.15
     pairs: tuple[str, ...] | None = None
     diagnoses: tuple[str, ...] = ("ICD10CM//", "ICD9CM//", "DIAGNOSIS//")
     drugs: tuple[str, ...] = ("ATC//", "DRUG//", "MEDICATION//")
-    frozen_layers: dict[str, Annotated[int, Field(ge=1)]] = {}
+    frozen_layers: dict[str, Count] = {}
 
     @model_validator(mode="after")
     def _once(self) -> PretrainConfig:

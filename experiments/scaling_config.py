@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from experiments.strict import Strict
+from experiments.optimizer_config import Count, OptimizerConfig, Positive, Share, Steps
 from fusion.component import Architecture, Spec
 
 LEAST_DIM = 4
 
 
-class ScalingConfig(Strict):
+class ScalingConfig(OptimizerConfig):
     """What `ehrfusion scaling` does: every size of an encoder, on every share of the patients and for every budget.
 
     A size is `dim` and hyperparameters of the encoder. `shares` are of the patients of the train split that are learned
@@ -27,18 +27,15 @@ class ScalingConfig(Strict):
     modality: str = "codes"
     encoder: str = "timeline"
     shares: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
-    flops: tuple[Annotated[float, Field(gt=0)], ...] = ()
-    seeds: Annotated[int, Field(ge=1)] = 1
-    epochs: Annotated[int, Field(ge=1)] = 1
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    lr: Annotated[float, Field(gt=0)] = 3e-3
-    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    flops: tuple[Positive, ...] = ()
+    seeds: Count = 1
+    epochs: Count = 1
+    batch_size: Count = 16
+    lr: Positive = 3e-3
+    warmup_steps: Steps = 20
     decay: bool = True
-    least_steps: Annotated[int, Field(ge=0)] = 200
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    deterministic: bool = True
+    least_steps: Steps = 200
+    validation: Share = 0.1
 
     @model_validator(mode="after")
     def _whole(self) -> ScalingConfig:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from encoders import ENCODERS
+from encoders.heads import HEADS
 from encoders.preprocessor import Preparation, preparation
 from experiments.config import LEAST_DIM, Config, StudyConfig, TrainingConfig, parse_config
 from experiments.costs import check_objectives, higher_is_better
@@ -20,10 +21,11 @@ from experiments.data.shares import Shares
 from experiments.data.store import Store
 from experiments.metrics import METRICS
 from experiments.pretraining.use import contents
+from experiments.tasks.interactions import interactions_fingerprint
 from experiments.whole import whole_file
 from experiments.workspace import git_commit
 from fusion import FUSIONS, UsageError
-from fusion.component import masked
+from fusion.component import find, masked
 from search.objectives import candidates, picked
 from search.samplers import check_sampler
 from search.settings import ends
@@ -46,6 +48,7 @@ def study_space(config: StudyConfig) -> Space:
         UsageError: an unknown name, a range that does not fit its type, or a training setting that no run may have.
     """
     space = Space.from_dict(config.space.model_dump(), ENCODERS, FUSIONS, SEARCHED, NEEDS)
+    find(HEADS, space.head, "space.head")
     for dim in ends(space.dim):
         if dim < LEAST_DIM:
             raise UsageError(f"space.dim must be at least {LEAST_DIM}; got {dim}")
@@ -187,7 +190,7 @@ def study_attributes(config: StudyConfig, space: Space, store: Store, metric: st
         "metric": metric,
         "objectives": [metric, *config.search.objectives],
         "config": public_settings(config),
-        "settings": json.dumps(_decisive(config, space), sort_keys=True),
+        "settings": json.dumps(_decisive(config, space, store), sort_keys=True),
         "spent_seconds": 0.0,
     }
 
@@ -202,13 +205,15 @@ def public_settings(config: Config) -> dict[str, Any]:
     return settings
 
 
-def _decisive(config: StudyConfig, space: Space) -> dict[str, Any]:
+def _decisive(config: StudyConfig, space: Space, store: Store) -> dict[str, Any]:
     """Return the settings under which all trials of one study must have run to be comparable."""
     data = config.model_dump(mode="json", include={"training", "data", "seed"}, exclude={"training": {"devices"}})
     data["data"] = {name: data["data"][name] for name in ("labels", "window_days", "bad_images", "preprocess")}
     shares = study_shares(config)
     artefacts = contents(spec for modality in space.encoders for spec in space.specs(modality))
     data |= {"artefacts": artefacts} if artefacts else {}
+    if config.training.interaction_target is not None or "interaction_target" in space.training:
+        data["interactions"] = interactions_fingerprint(store.dataset, config.data.labels)
     return data | ({"shares": shares.steps} if shares is not None else {})
 
 

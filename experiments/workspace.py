@@ -11,6 +11,7 @@ from experiments.config import Config
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import Dataset, open_dataset
 from experiments.data.store import Store
+from experiments.data.units import tables_fingerprint
 from experiments.whole import one_at_a_time
 
 _TELLING = ("reporting", "clinical")  # packages that `lint-imports` keeps out of what trains and predicts
@@ -46,7 +47,8 @@ def open_store(config: Config, *, progress: bool = False) -> Store:
 def code_fingerprint() -> str:
     """Hash the code that trains, predicts and audits, so that results of other code are not taken for its own.
 
-    What only tells of predictions does not count: a changed word in a report trains nothing again.
+    Tables of measurements count as code. What only tells of predictions does not count: a changed word in a report
+    trains nothing again.
     """
     root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
@@ -54,6 +56,7 @@ def code_fingerprint() -> str:
     for path in sorted(each for package in packages for each in (root / package).rglob("*.py")):
         if not any(path.is_relative_to(root / "experiments" / each) for each in _TELLING):
             digest.update(path.read_bytes())
+    digest.update(tables_fingerprint().encode())
     return digest.hexdigest()
 
 

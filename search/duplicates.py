@@ -26,7 +26,8 @@ def canonical(architecture: Architecture) -> dict[str, Any]:
     encoders = {
         modality: _canonical(spec, ENCODERS.get(modality, {})) for modality, spec in architecture.encoders.items()
     }
-    return {"encoders": encoders, "fusion": _canonical(architecture.fusion, FUSIONS), "dim": architecture.dim}
+    head = {"head": architecture.head.to_dict()} if architecture.head != Spec("linear") else {}
+    return {"encoders": encoders, "fusion": _canonical(architecture.fusion, FUSIONS), "dim": architecture.dim, **head}
 
 
 def _canonical(spec: Spec, catalogue: Mapping[str, type]) -> dict[str, Any]:

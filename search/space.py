@@ -57,7 +57,8 @@ class Candidate:
 class Space:
     """What may be chosen. Names encode the branch, because Optuna cannot change a distribution within a study.
 
-    `needs` says which training settings matter only where another has one of some values: elsewhere they are not drawn.
+    All candidates have the same head. `needs` says which training settings matter only where another has one of some
+    values: elsewhere they are not drawn.
     """
 
     encoders: Mapping[str, Mapping[str, Mapping[str, Setting]]]
@@ -65,6 +66,7 @@ class Space:
     dim: Setting
     training: Mapping[str, Setting]
     needs: Mapping[str, tuple[str, tuple[Any, ...]]] = field(default_factory=dict)
+    head: Spec = field(default_factory=lambda: Spec("linear"))
 
     @classmethod
     def from_dict(
@@ -97,7 +99,8 @@ class Space:
         fusion = read_components(data.get("fusion", list(fusions)), fusions, "space.fusion", optional=False)
         for name, each in fusion.items():
             check_genomes(each, tuple(chosen), f"space.fusion.{name}")
-        return cls(chosen, fusion, read_setting(data.get("dim", 64), int, "space.dim"), settings, needs or {})
+        dim, head = read_setting(data.get("dim", 64), int, "space.dim"), Spec.parse(data.get("head", "linear"))
+        return cls(chosen, fusion, dim, settings, needs or {}, head)
 
     @property
     def fingerprint(self) -> str:
@@ -112,6 +115,7 @@ class Space:
             "fusion": _plain(self.fusion),
             "dim": _value(self.dim),
             "training": {name: _value(setting) for name, setting in self.training.items()},
+            **({"head": self.head.to_dict()} if self.head != Spec("linear") else {}),
         }
 
     def suggest(self, trial: Suggests) -> Candidate | None:
@@ -124,7 +128,7 @@ class Space:
         fusion = _suggest_component(trial, "fusion", self.fusion, tuple(self.encoders), tuple(encoders))
         dim = _suggest(trial, "dim", self.dim)
         training = self._suggest_training(trial)
-        return Candidate(Architecture(encoders, fusion, dim), training) if encoders else None
+        return Candidate(Architecture(encoders, fusion, dim, self.head), training) if encoders else None
 
     def _suggest_training(self, trial: Suggests) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import torch
 from toy_training import ARCHITECTURE, folder, numbers, open_labels, run  # noqa: F401 - a fixture
 
-from experiments.config import TrainingConfig
+from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.data.store import Store
+from experiments.kept import result_path
 from experiments.loop import Stopped
 from experiments.stackable import Member, check_stackable
 from experiments.strategies import make_strategies
 from experiments.strategies.interactions import InteractionControl
+from experiments.studies import study_attributes, study_space
 from experiments.tasks.interactions import interaction_rate
 from fusion import FUSIONS, Architecture, Criterion, EarlyFusion, FusionModel, Spec, Task, UsageError
 
@@ -121,6 +124,28 @@ def test_a_controlled_run_differs_interacts_less_and_resumes_bit_for_bit(store: 
     resumed = run(store, **settings, checkpoint=path)
     assert numbers(resumed) == numbers(whole)
     assert all(torch.equal(each, whole.model.state_dict()[name]) for name, each in resumed.model.state_dict().items())
+
+
+def test_other_interactions_are_another_result_and_another_study(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "data"))
+    store = open_labels(copy, "findings")
+    path = copy / "tasks" / "findings" / "interactions.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    def looks(pairs: str, **training: Any) -> tuple[Path, str]:
+        path.write_text(f"first,second\n{pairs}", encoding="utf-8")
+        data = {"folder": copy, "labels": "findings"}
+        more = {"training": training, "space": {"encoders": {"codes": ["bag"]}}, "search": {"trials": 1}}
+        config = parse_config({"name": "t", "runs": tmp_path, "data": data, **more})
+        assert isinstance(config, StudyConfig)
+        settings: str = study_attributes(config, study_space(config), store, "auroc")["settings"]
+        return result_path(tmp_path, {"training": training}, 0, config, store), settings
+
+    one, same, other = (looks(pairs, **CONTROL) for pairs in ("first,second\n", "first,second\n", ""))
+    assert one == same
+    assert one[0] != other[0]
+    assert one[1] != other[1]
+    assert looks("first,second\n") == looks(""), "a run without a target does not read them"
 
 
 @pytest.mark.parametrize("fusion", sorted(FUSIONS))

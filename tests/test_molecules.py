@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from toy_training import ARCHITECTURE, folder, open_labels, run  # noqa: F401 - a fixture
@@ -11,10 +13,12 @@ from toy_training import ARCHITECTURE, folder, open_labels, run  # noqa: F401 - 
 from encoders.molecules import GROUPS, MOLECULES, groups_of, label_molecules, parse_smiles
 from encoders.molecules.head import MoleculeHead
 from experiments.bundle import load_bundle, save_bundle
-from experiments.config import TrainingConfig
+from experiments.config import StudyConfig, TrainingConfig, parse_config
 from experiments.feeding import with_molecules
 from experiments.stackable import Member, check_stackable
+from experiments.studies import study_space
 from fusion import Architecture, Spec, UsageError
+from search.space import Candidate, Space
 
 ASPIRIN, IBUPROFEN, METFORMIN = (MOLECULES[code] for code in ("B01AC06", "M01AE01", "A10BA02"))
 DRUGS = [[ASPIRIN], [], [IBUPROFEN, METFORMIN], []]
@@ -119,10 +123,33 @@ def test_a_bundle_brings_its_molecules(labelled: Path, tmp_path: Path) -> None:
     assert fit.model.head.molecules == [[], [ASPIRIN]]
     ready = {name: store.preprocessor(plan) for name, plan in fit.preparations.items()}
     path = save_bundle(tmp_path / "m", fit.model, MOLECULAR, store.task, ready, fit.preparations, {}, {})
+    assert "- head: `molecules`\n" in (path / "card.md").read_text(encoding="utf-8")
     loaded = load_bundle(path)
     assert loaded.architecture.head == Spec("molecules", {"molecules": [[], [ASPIRIN]]})
     x = torch.randn(2, 8)
     assert torch.equal(loaded.model.head(x), fit.model.head(x))
+
+
+def test_all_trials_of_a_study_have_its_head(labelled: Path) -> None:
+    def space(head: str) -> Space:
+        data = {"name": "t", "data": {"folder": labelled, "labels": "drugs"}, "search": {"trials": 1}}
+        config = parse_config({**data, "space": {"encoders": {"codes": ["bag"]}, "fusion": "early", "head": head}})
+        assert isinstance(config, StudyConfig)
+        return study_space(config)
+
+    def drawn(head: str) -> Candidate | None:
+        return space(head).suggest(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask())
+
+    one, other = drawn("molecules"), drawn("linear")
+    assert one is not None
+    assert other is not None
+    assert one.architecture.head == Spec("molecules")
+    assert one.key != other.key
+    assert other == replace(one, architecture=replace(one.architecture, head=Spec("linear")))
+    assert Candidate.from_dict(one.to_dict()) == one
+    assert space("molecules").fingerprint != space("linear").fingerprint
+    with pytest.raises(UsageError, match="did you mean 'molecules'"):
+        space("molecule")
 
 
 def test_what_has_no_molecules_is_refused_in_a_line(labelled: Path) -> None:

@@ -196,12 +196,14 @@ def test_a_vocabulary_that_does_not_match_is_one_line(done: Pretrained, small_fo
 
 def audited(done: Pretrained, folder: Path, runs: Path) -> Any:
     config = config_of(folder, runs)
-    spec = Spec("artefact", {"path": str(done.folder / "codes")})
-    return pretrained_elsewhere(Evidence(open_store(config), [], [("codes", spec)], 0))
+    uses = [Spec("artefact", {"path": str(done.folder / "codes"), "use": use}) for use in ("frozen", "probe")]
+    return pretrained_elsewhere(Evidence(open_store(config), [], [("codes", spec) for spec in uses], 0))
 
 
 def test_the_audit_refuses_one_that_knows_tested_patients(done: Pretrained, small_folder: Path, tmp_path: Path) -> None:
-    assert not audited(done, small_folder, tmp_path / "a").findings
+    passed = audited(done, small_folder, tmp_path / "a")
+    assert not passed.findings
+    assert passed.measured == "1 pre-trained encoders", "one in two uses is one"
     folder = copied(small_folder, tmp_path / "data")
     path = folder / "metadata" / "subject_splits.parquet"
     split = pl.read_parquet(path)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from toy_contract import language  # noqa: F401 - a fixture
 from toy_pretraining import SETTINGS, config_of, copied, done, run  # noqa: F401
 
+from encoders.artefact import fingerprint
 from encoders.records import CodeEvents, Record
 from experiments.audit.run import used
 from experiments.bundle import load_bundle, save_bundle
@@ -84,6 +85,10 @@ def test_the_command(small_folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert len(logged.data.tags["artefact.codes"]) == 64
     assert logged.data.params["objectives"]
     assert "epoch/validation_contrastive" in logged.data.metrics
+    downloaded = client.download_artifacts(logged.info.run_id, "", str(tmp_path / "downloaded"))
+    kept = sorted(each.relative_to(downloaded).as_posix() for each in Path(downloaded).rglob("*.*"))
+    assert kept == [f"{each}/{file}" for each in ("codes", "notes") for file in ("encoder.json", "weights.safetensors")]
+    assert fingerprint(f"{downloaded}/codes") == logged.data.tags["artefact.codes"]
     assert main(["pretrain", str(path), "pretrain.objective=x"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

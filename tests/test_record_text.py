@@ -11,17 +11,20 @@ import torch
 from toy_language import save_language
 from toy_records import DESCRIPTIONS, MEASURES, NAN, PATIENT, coded
 
+from encoders.codes.pseudo_notes import PseudoNotes
 from encoders.codes.record_text import RecordText, RecordTextEncoder, RecordTextInputs
 from encoders.notes.language import pool_windows
 from encoders.notes.subwords import Subwords
-from encoders.preprocessor import preparation
+from encoders.preprocessor import Preparation, preparation
 from encoders.records import Knowledge, Record
 from encoders.weights import without_pretrained
 from experiments.config import TrainingConfig, parse_config
+from experiments.data import units
 from experiments.data.pack import pack_records
 from experiments.features import features_key
+from experiments.kept import result_path
 from experiments.train import train
-from experiments.workspace import open_store
+from experiments.workspace import code_fingerprint, open_store
 from fusion import UsageError
 from fusion.component import Spec
 from fusion.tokens import Tokens
@@ -203,6 +206,28 @@ def test_what_prepared_texts_hang_on_is_in_their_fingerprint(small_folder: Path,
     file = folder / "tokenizer.json"
     file.write_text(file.read_text(encoding="utf-8").replace('"[UNK]": 1', '"[UNK]": 1 '), encoding="utf-8")
     assert fingerprint() != one, "another tokenizer in the same folder"
+
+
+def test_changed_reference_ranges_are_told_anew(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parse_config(
+        {"name": "t", "runs": tmp_path, "data": {"folder": small_folder}, "model": {"encoders": {"codes": "bag"}}}
+    )
+    plan = Preparation("codes", PseudoNotes, {})
+
+    def looks() -> tuple[str, ...]:
+        store = open_store(config)
+        code_fingerprint.cache_clear()  # in a process the code does not change
+        return store.fingerprint(plan), str(result_path(tmp_path, {}, 0, config, store))
+
+    before = looks()
+    assert looks() == before
+    changed = tmp_path / "references.csv"
+    changed.write_text("code,low,high,source\n", encoding="utf-8")
+    shipped = units.table
+    monkeypatch.setattr(units, "table", lambda name: changed if name == "references" else shipped(name))
+    assert not [old for old, new in zip(before, looks(), strict=True) if old == new]
 
 
 def test_it_is_trained_on_cached_features(small_folder: Path, tmp_path: Path, language: str) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from mlflow import MlflowClient
 
-from experiments.config import Config, parse_config
+from experiments.config import Config, TrackingConfig, parse_config
 from experiments.feeding import preparations
 from experiments.scaling import command, findings
 from experiments.scaling.answer import in_words
@@ -81,6 +82,27 @@ def test_a_grid_is_trained_once_and_told_in_words(
     assert list(run_scaling(config, progress=False)) == lines
     with pytest.raises(AssertionError, match="done again"):
         list(run_scaling(config_of(small_folder, tmp_path, lr=0.5), progress=False))
+
+
+def test_cells_and_what_they_tell_are_tracked(
+    small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(bench: Bench, cell: Cell, price: Cost) -> tuple[Done, list[dict[str, float]]]:
+        data = bench.data(bench.some(cell.share, cell.seed))
+        loss = 1.0 + 20 * price.parameters**-0.5 + 30 * data**-0.5
+        return Done(cell, price.parameters, 10, 500, data, data * price.flops, loss, 1, 0.1), [{"epoch": 1.0}]
+
+    monkeypatch.setattr(command, "train_cell", train)
+    config = config_of(small_folder, tmp_path).model_copy(update={"tracking": TrackingConfig()})
+    list(run_scaling(config, progress=False))
+    client = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    logged = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert len(logged) == 9 + 1
+    assert {each.data.tags["ehrfusion.kind"] for each in logged} == {"scaling"}
+    (whole,) = (each for each in logged if each.info.run_name == "t/scaling")
+    assert whole.data.metrics["irreducible"] == pytest.approx(1.0, abs=0.05)
+    files = [each.path for each in client.list_artifacts(whole.info.run_id)]
+    assert files == ["scaling.csv", "scaling.json", "scaling.png"]
 
 
 def test_only_the_train_split_takes_part_and_shares_are_nested(small_folder: Path, tmp_path: Path) -> None:

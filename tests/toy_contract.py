@@ -14,6 +14,7 @@ import torch
 from PIL import Image as Pillow
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from toy_language import save_language
 
 from encoders import ENCODERS
 from encoders.artefact import ABOUT, WEIGHTS, weights_digest
@@ -164,27 +165,9 @@ def make_records(folder: Path) -> list[Record]:
 @pytest.fixture(scope="session")
 def language(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a language model of two layers and its tokenizer, as transformers saves them."""
-    import transformers
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("language")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "fever", "cough", "pain", "chest", "no", "the", "patient", "##s"]
-    words += [*"0123456789", *(f"##{digit}" for digit in "0123456789")]
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    marks = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **marks).save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=256,
-    )
-    torch.manual_seed(0)
-    transformers.BertModel(config).save_pretrained(folder)
-    return str(folder)
+    digits = " ".join([*"0123456789", *(f"##{digit}" for digit in "0123456789")])
+    words = f"fever cough pain chest no the patient ##s {digits}"
+    return save_language(tmp_path_factory.mktemp("language"), words, positions=256)
 
 
 class World:

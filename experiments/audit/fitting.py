@@ -65,20 +65,20 @@ def pretrained_elsewhere(evidence: Evidence) -> Outcome:
     Weights in files say so by the list beside them (see `pretraining`); a few public models are known by name.
     """
     findings: list[Finding] = []
-    looked = 0
+    looked: set[tuple[str, str]] = set()  # the same weights may be used in several ways
     for modality, spec in evidence.encoders:
         for value in spec.params.values():
-            if not isinstance(value, str):
+            if not isinstance(value, str) or not value:  # an empty path would be the folder one stands in
                 continue
             if Path(value).exists():
-                looked += 1
+                looked.add((modality, value))
                 findings += _of_file(evidence, modality, Path(value))
             elif value in _KNOWN:
-                looked += 1
+                looked.add((modality, value))
                 findings += _of_public(evidence, modality, value)
     if not looked:
         raise Skipped("no encoder with weights from a file or from a source known by name")
-    return Outcome(f"{looked} pre-trained encoders", list(dict.fromkeys(findings)))
+    return Outcome(f"{len(looked)} pre-trained encoders", list(dict.fromkeys(findings)))
 
 
 def _of_file(evidence: Evidence, modality: str, weights: Path) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from experiments.data.cohort import Cohort
 from experiments.data.folder import Dataset
 from experiments.data.pack import PackWriter, open_pack
 from experiments.data.reader import iterate_records
+from experiments.data.units import tables_fingerprint
 from experiments.data_config import DataConfig
 from experiments.progress import progress_bar
 from experiments.whole import make_private, scratch, whole_file
@@ -94,6 +95,7 @@ class Store:
         parts = [
             _VERSION,
             _code(plan.preprocessor.__module__, inspect.getfile(plan.preprocessor)),
+            tables_fingerprint(),
             plan.key,
             self.data_fingerprint,
             self.cohort.fingerprint,

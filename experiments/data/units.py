@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from fractions import Fraction
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 import polars as pl
 
+TABLES = ("measurements", "conversions", "references")
 FATES = ("kept", "converted", "clipped", "out of range", "unknown unit", "no number")
 _LIMITS = ("low", "high", "clip_low", "clip_high")
 _SCALES = {"code": pl.String, "spelled": pl.String, "factor": pl.Float64, "offset": pl.Float64}
+
+
+def tables_fingerprint() -> str:
+    """Hash the tables of units and reference ranges, on which hangs what is told of a record's numbers."""
+    return hashlib.sha256(b"".join(table(name).read_bytes() for name in TABLES)).hexdigest()
 
 
 @cache
@@ -125,8 +133,12 @@ def implausible(code: pl.Expr, value: pl.Expr) -> pl.Expr:
     return (value < low) | (value > high)
 
 
+def table(name: str) -> Traversable:
+    """Return one of the tables beside this module."""
+    return resources.files("experiments") / "data" / f"{name}.csv"
+
+
 def lines_of(name: str) -> list[dict[str, str]]:
     """Return the lines of one of the tables beside this module."""
-    path = resources.files("experiments") / "data" / f"{name}.csv"
-    text = path.read_text(encoding="utf-8").splitlines()
+    text = table(name).read_text(encoding="utf-8").splitlines()
     return list(csv.DictReader(line for line in text if not line.startswith("#")))

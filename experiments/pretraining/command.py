@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from encoders.artefact import ABOUT, WEIGHTS
 from experiments.config import Config
 from experiments.data.store import Store
 from experiments.loop import NotFinite
@@ -57,7 +58,9 @@ def _log(connection: Connection, config: Config, settings: PretrainConfig, store
         "git_commit": git_commit(),
         **{f"artefact.{modality}": each for modality, each in found.fingerprints.items()},
     }
-    log_single(connection, f"{config.name}/{settings.folder}", params, found.history, finals, tags)
+    # the list of patients is left behind: nobody's number leaves the folder, not even hashed
+    files = {found.folder / modality / name: modality for modality in found.fingerprints for name in (ABOUT, WEIGHTS)}
+    log_single(connection, f"{config.name}/{settings.folder}", params, found.history, finals, tags, files)
 
 
 def _said(config: Config, settings: PretrainConfig, found: Pretrained) -> Iterator[str]:

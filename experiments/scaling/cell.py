@@ -24,13 +24,13 @@ from experiments.data.store import Store
 from experiments.device import pick_device, seed_everything
 from experiments.feeding import build_model, sources
 from experiments.loop import Rows, Run
+from experiments.optimizer_config import OptimizerConfig
 from experiments.pretrain_config import PretrainConfig
 from experiments.pretraining.run import begin, deal
 from experiments.scaling_config import ScalingConfig
 from experiments.whole import whole_file
 
 _SAMPLE = 256  # rows whose operations are counted
-_SHARED = ("epochs", "batch_size", "lr", "decay", "weight_decay", "clip", "deterministic")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def begin_cell(bench: Bench, cell: Cell) -> Run:
     learned, settings = bench.some(cell.share, cell.seed), bench.settings
     judging = bench.rows()[1]
     steps = -(-len(learned) // settings.batch_size) * settings.epochs
-    shared = {name: getattr(settings, name) for name in _SHARED}
+    shared = {name: getattr(settings, name) for name in OptimizerConfig.model_fields}
     # a short run that only warms up would be judged by its warm-up
     shared |= {"warmup_steps": min(settings.warmup_steps, steps // 10), "patience": settings.epochs}
     architecture = settings.architecture(cell.size)

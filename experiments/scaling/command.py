@@ -49,12 +49,15 @@ def run_scaling(config: Config, *, fresh: bool = False, progress: bool = True) -
     cells = plan_cells(bench, costs)
     if fresh:
         shutil.rmtree(bench.folder, ignore_errors=True)
+    anew = any(read_cell(bench, cell) is None for cell in cells)
     done = train_cells(bench, cells, costs, connection, progress)
     whole = float(bench.data(bench.rows()[0]) * settings.epochs)
     found = conclude(done, whole, config.seed, settings.least_steps)
     unit = "labels" if settings.objective == "task" else "tokens"
     lines = list(in_words(found, unit, settings.least_steps))
     write_results(bench.folder, found, lines, unit)
+    if connection is not None and anew:
+        _log_results(connection, bench, found)
     yield from lines
     yield f"{bench.folder}: scaling.csv, scaling.json, scaling.png"
 
@@ -114,13 +117,27 @@ def _log(connection: Connection, bench: Bench, done: Done, history: list[dict[st
     cell = asdict(done.cell)
     params = {**cell, "size": bench.settings.sizes[done.cell.size]}
     finals = {name: value for name, value in asdict(done).items() if name != "cell"}
-    tags = {
+    log_single(connection, f"{bench.config.name}/scaling/{bench.key(done.cell)}", params, history, finals, _tags(bench))
+
+
+def _log_results(connection: Connection, bench: Bench, found: Findings) -> None:
+    finals = {"cells": float(len(found.points)), "data": found.whole}
+    if found.surface is not None:
+        finals |= {
+            name: float(value) for name, value in asdict(found.surface).items() if isinstance(value, int | float)
+        }
+    files = {bench.folder / f"scaling.{ending}": None for ending in ("csv", "json", "png")}
+    name, params = f"{bench.config.name}/scaling", bench.settings.model_dump(mode="json")
+    log_single(connection, name, params, [], finals, _tags(bench), files)
+
+
+def _tags(bench: Bench) -> dict[str, str]:
+    return {
         "ehrfusion.kind": "scaling",
         "data_fingerprint": bench.store.data_fingerprint,
         "split_fingerprint": bench.store.cohort.split_fingerprint,
         "git_commit": git_commit(),
     }
-    log_single(connection, f"{bench.config.name}/scaling/{bench.key(done.cell)}", params, history, finals, tags)
 
 
 def write_results(folder: Path, found: Findings, lines: Sequence[str], unit: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -101,6 +102,12 @@ def interaction_rate(given: NDArray[Any], matrix: NDArray[np.bool_]) -> float | 
 def interactions_path(dataset: Dataset, labels: str) -> Path:
     """Return where the interactions of a label's classes lie, if they were given: beside its task."""
     return dataset.folder / "tasks" / dataset.label_path(labels).name / "interactions.csv"
+
+
+def interactions_fingerprint(dataset: Dataset, labels: str) -> str:
+    """Hash which of a label's classes interact, as the file says; tasks are no part of the data's fingerprint."""
+    path = interactions_path(dataset, labels)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "none"
 
 
 def label_interactions(dataset: Dataset, labels: str, task: Task) -> NDArray[np.bool_] | None:

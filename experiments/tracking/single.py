@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.tracking.runs import Connection, Point, flatten, log, patience
@@ -15,8 +16,13 @@ def log_single(
     history: Sequence[Mapping[str, float]],
     finals: Mapping[str, float],
     tags: Mapping[str, Any],
+    files: Mapping[Path, str | None] | None = None,
 ) -> str:
-    """Write settings, metrics of every epoch and final figures; return the id of the run."""
+    """Write settings, metrics of every epoch, final figures and files; return the id of the run.
+
+    Args:
+        files: each with the folder of the run's artifacts that it belongs into, None for the top.
+    """
     points = [
         Point(f"epoch/{key}", value, int(entry["epoch"]))
         for entry in history
@@ -29,5 +35,7 @@ def log_single(
         run_id: str = run.info.run_id
         every = {"ehrfusion.kind": "experiment", **tags}
         log(connection, run_id, points=points, params=flatten(params), tags=every)
+        for file, folder in (files or {}).items():
+            connection.client.log_artifact(run_id, str(file), folder)
         connection.client.set_terminated(run_id, "FINISHED")
     return run_id
