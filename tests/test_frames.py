@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as Pillow
 
 from encoders.records import CodeEvents, Note, Record
+from experiments.data.check import check
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
 from experiments.data.reader import iterate_records
@@ -61,6 +62,7 @@ def test_a_written_folder_says_what_the_frame_says(tmp_path: Path) -> None:
     many = pd.DataFrame({name: cells * 20 for name, cells in ROWS.items()} | {"images": [image, None, (image,)] * 20})
     whose = np.arange(60) // 2
     folder = write_frame(many, [0, 1] * 30, tmp_path / "data", groups=whose, edges=[("ICD10CM//I10", "is", "high")])
+    assert not [each for each in check(folder).problems if "not described" in each.message]
     dataset = open_dataset(folder)
     cohort = load_cohort(dataset, DataConfig(folder=folder))
     back = dict(iterate_records(dataset, cohort.subject_ids, cohort.prediction_times))
