@@ -55,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
+    except BrokenPipeError:  # who reads the output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, at the end too
+        return 1
     except OSError as error:  # a folder that may not be written, a full disk, a name that is too long
         print(f"ehrfusion: {_refused(error)}", file=sys.stderr)  # noqa: T201
         return 2

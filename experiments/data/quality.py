@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -64,7 +64,8 @@ def render_quality(table: pl.DataFrame) -> Any:
     shown = Table(title=title, caption=f"none: {absent}" if absent else None)
     shown.add_column("measurement", no_wrap=True)
     for head in ("unit", "plausible", *seen):
-        shown.add_column(head, justify="right" if head in COLUMNS else "left")
+        side: Literal["left", "right"] = "right" if head in COLUMNS else "left"
+        shown.add_column(head, justify=side)
     busy = table.filter(pl.any_horizontal(pl.col(name) > 0 for name in COLUMNS[1:]))
     for row in busy.iter_rows(named=True):
         numbers = [f"{row[name]:,}" if row[name] else "-" for name in seen]
