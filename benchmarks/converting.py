@@ -1,9 +1,9 @@
-"""Does converting need more memory for more patients, or more rows of the same? benchmarks/converting.py SOURCE --times 1 20.
+"""Does converting need more memory for more patients, or for more of each?
 
-SOURCE is `omop` or `table` (tables are made up, 1,000 patients with 400 rows each if not said otherwise) or `mimic4`, `mimic3` with
---from, whose tables are copied as often as said, each time with other patients. With `table --same-patients` the rows
-that are added are of the patients that were there. Every size is converted in a process of
-its own; the peak of its resident memory is what the system kept count of. Ratios are to the smallest size of the run.
+SOURCE is `omop` or `table` (tables are made up, 1,000 patients with 400 rows each if not said otherwise) or `mimic4`,
+`mimic3` with --from, whose tables are copied as often as said, each time with other patients. With `table
+--same-patients` the rows that are added are of the patients that were there. Every size is converted in a process of its
+own; the peak of its resident memory is what the system kept count of. Ratios are to the smallest size of the run.
 """
 
 from __future__ import annotations

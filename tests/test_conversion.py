@@ -51,8 +51,10 @@ def mimic3_source(root: Path) -> Source:
 
 def eicu_source(root: Path) -> Source:
     write_patients(root / "source")
-    row = {"patientunitstayid": 1, "treatmentid": 1, "treatmentoffset": 5, "treatmentstring": "renal|dialysis"}
-    return ["eicu", str(root / "source")], write_table(root / "source", "treatment", [row])
+    row = {"treatmentid": 1, "treatmentoffset": 5, "treatmentstring": "renal|dialysis"}
+    late = row | {"treatmentoffset": 90_000}
+    rows = [{"patientunitstayid": 11, **row}, {"patientunitstayid": 21, **late}, {"patientunitstayid": 1, **row}]
+    return ["eicu", str(root / "source")], write_table(root / "source", "treatment", rows)
 
 
 def omop_source(root: Path) -> Source:

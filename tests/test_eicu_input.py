@@ -40,6 +40,21 @@ def test_hourly_values_are_known_at_the_end_of_their_hour(tables: Path, tmp_path
         convert_eicu(tables, tmp_path / "other", yaib=tmp_path / "nowhere")
 
 
+def test_what_becomes_of_each_row_is_told_apart(tables: Path, tmp_path: Path) -> None:
+    stays, offsets = [11, 11, 21, 99], [5, 5, 90_000, 5]  # the same twice, one two months late, one of nobody
+    told = {"treatmentid": 1, "treatmentstring": "renal|dialysis"}
+    rows = [told | {"patientunitstayid": a, "treatmentoffset": b} for a, b in zip(stays, offsets, strict=True)]
+    write_table(tables, "treatment", rows)
+    assert convert_eicu(tables, tmp_path / "out")["tables"]["treatment"] == {
+        **{"rows": 4, "facts": 4, "events": 1},
+        "left_out": {
+            "of a unit stay that is not in patient": 1,
+            "one event or note with another row": 1,
+            "more than 30 days after the hospital stay": 1,
+        },
+    }
+
+
 def test_events_never_fall_into_another_hospital_stay(tables: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rows = [

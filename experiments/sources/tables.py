@@ -135,14 +135,14 @@ def lay_pieces_apart(
     shards: pl.DataFrame | Callable[[], pl.DataFrame],
     folder: Path,
 ) -> dict[str, int]:
-    """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return the counts of rows read and kept.
+    """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return how many rows were read and kept.
 
     Shape:
-        shards: a key and the column shard; rows whose key it has not are left out. Or what returns them as far as
+        shards: a key and the column shard; rows whose key it has not are left out, and counted as unknown. Or what returns them as far as
             they are known, once `rows` was called.
     """
     writers: dict[int, Any] = {}
-    counts = {"rows": 0, "kept": 0}
+    counts = {"rows": 0, "kept": 0, "unknown": 0}
     held: list[pl.DataFrame] = []
     try:
         for piece in pieces:
@@ -152,6 +152,7 @@ def lay_pieces_apart(
             key = next(each for each in known.columns if each != "shard")
             held.append(table.join(known, on=key, maintain_order="left"))
             counts["kept"] += held[-1].height
+            counts["unknown"] += table.height - held[-1].height
             if sum(each.estimated_size() for each in held) > _HELD_BYTES:  # many small row groups cost memory, too
                 _write(name, held, writers, folder)
                 held = []
