@@ -177,6 +177,25 @@ def test_what_is_wrong_in_the_source_leaves_nothing(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["from"]
 
 
+def test_no_source_is_overwritten(source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither by the folder of the source as the folder to write, nor by one above it."""
+    folder = source[1].parent
+    while folder.parent != tmp_path / "from":
+        folder = folder.parent
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in (folder, tmp_path / "from"):
+        assert convert((source[0] + ["--overwrite"], source[1]), out) == 2
+        said = capsys.readouterr().err
+        assert "--overwrite replaces nothing else" in said or "holds what is to be converted" in said
+    about = folder / "metadata" / "dataset.json"
+    about.parent.mkdir(exist_ok=True)
+    if not about.is_file():  # a source in MEDS has it
+        about.write_text("{}")
+    assert convert((source[0] + ["--overwrite"], source[1]), folder) == 2
+    assert "holds what is to be converted; choose another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_two_processes_do_not_make_one_folder(tmp_path: Path) -> None:
     source, out = table_source(tmp_path / "from"), tmp_path / "out"
     held = one_at_a_time(out.with_name(f".{out.name}.unfinished-{os.uname().nodename}"))

@@ -121,9 +121,13 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(tables: Path, tmp_path
     (out / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="exists"):
         convert_eicu(tables, out)
+    with pytest.raises(UsageError, match="out is no data folder .* and --overwrite replaces nothing else"):
+        convert_eicu(tables, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "keep"
-    convert_eicu(tables, out, overwrite=True)
-    assert not (out / "mine.txt").exists()
+    convert_eicu(tables, tmp_path / "data")
+    (tmp_path / "data" / "mine.txt").write_text("gone")
+    convert_eicu(tables, tmp_path / "data", overwrite=True)
+    assert not (tmp_path / "data" / "mine.txt").exists()
 
 
 def test_same_source_gives_the_same_folder_whatever_the_shards(tables: Path, tmp_path: Path) -> None:
