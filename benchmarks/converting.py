@@ -2,8 +2,8 @@
 
 SOURCE is `omop` or `table` (tables are made up, 1,000 patients with 400 rows each if not said otherwise) or `mimic4`,
 `mimic3` with --from, whose tables are copied as often as said, each time with other patients. With `table
---same-patients` the rows that are added are of the patients that were there. Every size is converted in a process of its
-own; the peak of its resident memory is what the system kept count of. Ratios are to the smallest size of the run.
+--same-patients` the rows that are added are of the patients that were there. Every size is converted in a process of
+its own; the peak of its resident memory is what the system kept count of. Ratios are to the smallest size of the run.
 """
 
 from __future__ import annotations

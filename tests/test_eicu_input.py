@@ -121,7 +121,7 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(tables: Path, tmp_path
     (out / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="exists"):
         convert_eicu(tables, out)
-    with pytest.raises(UsageError, match="out is no data folder .* and --overwrite replaces nothing else"):
+    with pytest.raises(UsageError, match=r"out is no data folder .* and --overwrite replaces nothing else"):
         convert_eicu(tables, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "keep"
     convert_eicu(tables, tmp_path / "data")

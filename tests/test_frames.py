@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image as Pillow
 
 from encoders.records import CodeEvents, Note, Record
+from experiments.cli import main
 from experiments.data.check import check
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
@@ -116,3 +118,9 @@ def test_what_is_wrong_is_named_without_saying_what_stands_there(column: str, ce
 def test_columns_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         columns_by_modality(["icd", "text"], given)
+
+
+def test_a_label_of_classes_has_no_mean_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_frame(pd.DataFrame({"age": range(30)}), ["a", "b", "c"] * 10, tmp_path / "data")
+    assert main(["data", "check", str(folder)]) == 0
+    assert re.search(r"yes +│ - +│ - +│ 30 +│ 100.0% │ in classes", capsys.readouterr().out)

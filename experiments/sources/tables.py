@@ -138,8 +138,8 @@ def lay_pieces_apart(
     """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return how many rows were read and kept.
 
     Shape:
-        shards: a key and the column shard; rows whose key it has not are left out, and counted as unknown. Or what returns them as far as
-            they are known, once `rows` was called.
+        shards: a key and the column shard; rows whose key it has not are left out, and counted as unknown. Or what
+            returns them as far as they are known, once `rows` was called.
     """
     writers: dict[int, Any] = {}
     counts = {"rows": 0, "kept": 0, "unknown": 0}
