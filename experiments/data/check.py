@@ -270,6 +270,7 @@ def render(found: Check) -> Any:
     for problem in found.problems:
         row = "" if problem.row is None else str(problem.row)
         problems.add_row(problem.severity, problem.file, row, problem.column or "", problem.message)
-    parts.append(problems)
+    if found.problems:
+        parts.append(problems)
     parts.append("no errors" if found.ok else "there are errors")
     return Group(*parts)
