@@ -1,7 +1,8 @@
-"""Does converting need more memory for more patients? python benchmarks/converting.py SOURCE --times 1 20.
+"""Does converting need more memory for more patients, or for more of each?
 
-SOURCE is `omop` or `table` (tables are made up, 1,000 patients with about 400 rows each) or `mimic4`, `mimic3` with
---from, whose tables are copied as often as said, each time with other patients. Every size is converted in a process of
+SOURCE is `omop` or `table` (tables are made up, 1,000 patients with 400 rows each if not said otherwise) or `mimic4`,
+`mimic3` with --from, whose tables are copied as often as said, each time with other patients. With `table
+--same-patients` the rows that are added are of the patients that were there. Every size is converted in a process of
 its own; the peak of its resident memory is what the system kept count of. Ratios are to the smallest size of the run.
 """
 
@@ -11,18 +12,18 @@ import argparse
 import gzip
 import importlib
 import json
-import resource
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-PATIENTS, ROWS = 1_000, 400
 STEP = 100_000_000  # between the ids of a patient and of its copy
 KEYS = ("subject_id", "hadm_id", "stay_id", "icustay_id", "transfer_id")
 MAPPING = """
@@ -35,16 +36,29 @@ labels:
 """
 
 
-def make_omop(folder: Path, times: int) -> None:
-    """Write measurements, visits and conditions of made-up patients, a thousand at a time."""
+class Size(NamedTuple):
+    """How many patients a copy has, with how many rows each, and whether all copies are of the same patients."""
+
+    patients: int = 1_000
+    rows: int = 400
+    same: bool = False
+
+    def persons(self, copy: int) -> NDArray[np.int64]:
+        """Return who is in a copy."""
+        return np.arange(self.patients) + (0 if self.same else copy * self.patients)
+
+
+def make_omop(folder: Path, times: int, size: Size) -> None:
+    """Write measurements, visits and conditions of made-up patients, a copy at a time."""
     concepts = np.arange(1, 301)
     names = {"concept_id": concepts, "concept_name": concepts, "vocabulary_id": "LOINC", "concept_code": concepts}
     pl.DataFrame(names).write_csv(folder / "concept.csv")
     for copy in range(times):
-        rng, persons = np.random.default_rng(copy), np.arange(PATIENTS) + copy * PATIENTS
-        born = {"person_id": persons, "year_of_birth": rng.integers(1930, 1990, PATIENTS), "gender_concept_id": 8507}
+        rng, persons = np.random.default_rng(copy), size.persons(copy)
+        years = rng.integers(1930, 1990, size.patients)
+        born = {"person_id": persons, "year_of_birth": years, "gender_concept_id": 8507}
         _append(folder / "person.csv", pl.DataFrame(born))
-        rows = np.repeat(persons, ROWS)
+        rows = np.repeat(persons, size.rows)
         told = {
             "person_id": rows,
             "measurement_concept_id": rng.choice(concepts, len(rows)),
@@ -55,12 +69,12 @@ def make_omop(folder: Path, times: int) -> None:
         _append(folder / "measurement.csv", pl.DataFrame(told))
 
 
-def make_table(folder: Path, times: int) -> None:
+def make_table(folder: Path, times: int, size: Size) -> None:
     """Write a hospital's table of laboratory values and one of labels, with their description."""
     (folder / "mapping.yaml").write_text(MAPPING, encoding="utf-8")
     for copy in range(times):
-        rng, persons = np.random.default_rng(copy), np.arange(PATIENTS) + copy * PATIENTS
-        rows = np.repeat(persons, ROWS)
+        rng, persons = np.random.default_rng(copy), size.persons(copy)
+        rows = np.repeat(persons, size.rows)
         tests = pl.Series([f"test {number}" for number in range(300)])
         told = {
             "person_id": rows,
@@ -70,8 +84,9 @@ def make_table(folder: Path, times: int) -> None:
             "unit": "mg/dL",
         }
         _append(folder / "labs.csv", pl.DataFrame(told))
-        truth = {"person_id": persons, "at": "2020-01-01 00:00:00", "died": rng.integers(0, 2, PATIENTS)}
-        _append(folder / "labels.csv", pl.DataFrame(truth))
+        truth = {"person_id": persons, "at": "2020-01-01 00:00:00", "died": rng.integers(0, 2, size.patients)}
+        if not copy or not size.same:
+            _append(folder / "labels.csv", pl.DataFrame(truth))
 
 
 def copy_tables(source: Path, folder: Path, times: int) -> None:
@@ -129,7 +144,9 @@ def _inside(name: str, folder: Path, out: Path) -> None:
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    """Return the peak of this program; what `resource` tells would have that of the one that started it in it."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
 
 
 def main() -> None:
@@ -138,12 +155,17 @@ def main() -> None:
     parser.add_argument("source", choices=("omop", "table", "mimic3", "mimic4"))
     parser.add_argument("--times", type=int, nargs="+", default=[1, 20])
     parser.add_argument("--from", dest="demo", type=Path, help="folder of a MIMIC release")
+    parser.add_argument("--patients", type=int, default=Size().patients, help="of a copy of what is made up")
+    parser.add_argument("--rows", type=int, default=Size().rows, help="of each patient of a copy")
+    parser.add_argument("--same-patients", action="store_true", help="all copies are of the same patients (table)")
     parser.add_argument("--scratch", type=Path, default=Path("runs/converting"))
     parser.add_argument("--inside", type=Path, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.inside:
         _inside(given.source, *given.inside)
         return
+    if given.same_patients and given.source != "table":
+        parser.error("--same-patients is for table")
     heads = ["times", "source MB", "events", "loaded MB", "peak MB", "peak / first", "events / first", "seconds"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|", flush=True)
     first: dict[str, float] = {}
@@ -151,7 +173,7 @@ def main() -> None:
         folder, out = given.scratch / f"{given.source}-{times}", given.scratch / f"{given.source}-{times}-out"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        _make(given.source, given.demo, folder, times)
+        _make(given.source, given.demo, folder, times, Size(given.patients, given.rows, given.same_patients))
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
         found = _measured(given.source, folder, out)
         first = first or found
@@ -163,10 +185,10 @@ def main() -> None:
             shutil.rmtree(each)
 
 
-def _make(name: str, demo: Path, folder: Path, times: int) -> None:
-    makers: dict[str, Callable[[Path, int], None]] = {"omop": make_omop, "table": make_table}
+def _make(name: str, demo: Path, folder: Path, times: int, size: Size) -> None:
+    makers: dict[str, Callable[[Path, int, Size], None]] = {"omop": make_omop, "table": make_table}
     if name in makers:
-        makers[name](folder, times)
+        makers[name](folder, times, size)
     else:
         copy_tables(demo, folder, times)
 

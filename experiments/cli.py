@@ -37,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 something is wrong with the data, 2 wrong usage."""
     parser = _parser()
     chosen, rest = parser.parse_known_args(arguments)
-    # argparse gives up on KEY=VALUE after an option; we do not
+    # argparse gives up on KEY=VALUE, and on a place that may be left out, after an option; we do not
+    if rest and not rest[0].startswith("-") and getattr(chosen, getattr(chosen, "late", ""), rest) is None:
+        setattr(chosen, chosen.late, Path(rest.pop(0)))
     if any("=" not in each or each.startswith("-") or not hasattr(chosen, "overrides") for each in rest):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -53,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"ehrfusion: {error}", file=sys.stderr)  # noqa: T201 - the one line a user sees
         return 2
+    except BrokenPipeError:  # who reads the output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left goes nowhere, at the end too
+        return 1
     except OSError as error:  # a folder that may not be written, a full disk, a name that is too long
         print(f"ehrfusion: {_refused(error)}", file=sys.stderr)  # noqa: T201
         return 2
@@ -64,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _refused(error: OSError) -> str:
     """Say what the system refused, and of which file; not of an image, which may be named after a patient."""
     path = Path(str(error.filename or ""))
-    known = path.suffix in (".parquet", ".json", ".yaml", ".yml", ".csv", ".npz", ".safetensors", ".db", ".html")
+    plain = (".parquet", ".json", ".yaml", ".yml", ".csv", ".csv.gz", ".npz", ".safetensors", ".db", ".html")
+    known = path.name.lower().endswith(plain)
     shown = path if known or not path.is_file() else f"a file in {path.parent}"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{f' ({shown})' if error.filename else ''}; make space, and the same command goes on"

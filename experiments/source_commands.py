@@ -15,7 +15,7 @@ def add_source_verbs(kinds: Any) -> None:
     meds.add_argument("source", type=Path)
     meds.add_argument("out", type=Path, nargs="?", help="folder of the copy; without one, what is missing is added")
     meds.add_argument("--note-codes", metavar="REGEX", help="codes whose texts are notes (with a copy)")
-    meds.set_defaults(run="data_meds")
+    meds.set_defaults(run="data_meds", late="out")
     omop = kinds.add_parser("omop", help="convert tables of the OMOP common data model (CSV, CSV.gz or parquet)")
     omop.add_argument("source", type=Path)
     omop.add_argument("out", type=Path)
@@ -34,7 +34,7 @@ def add_source_verbs(kinds: Any) -> None:
     table.add_argument("mapping", type=Path, nargs="?", help="the description: docs/data.md")
     table.add_argument("out", type=Path, nargs="?")
     table.add_argument("--schema", action="store_true", help="print the JSON schema of descriptions and do nothing")
-    table.set_defaults(run="data_table")
+    table.set_defaults(run="data_table", late="out")
     for verb in (meds, omop, table):
         verb.add_argument("--overwrite", action="store_true", help="replace what is there")
 

@@ -36,7 +36,7 @@ def add_text_verb(kinds: Any) -> None:
     )
     text.add_argument("--show", action="store_true", help="print the text of --row on the terminal")
     text.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
-    text.set_defaults(run="data_text")
+    text.set_defaults(run="data_text", late="out")
 
 
 def data_text(arguments: Namespace) -> int:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow.csv as arrow_csv
 import pytest
 from test_conversion import SOURCES, Source, convert
 
@@ -153,6 +157,31 @@ def test_it_is_named_or_counted(name: str, fault: str, tmp_path: Path, capsys: p
     else:
         ledger = out / "reconciliation.csv"
         assert wanted in shown.out + (ledger.read_text(encoding="utf-8") if ledger.is_file() else "")
+
+
+@pytest.mark.parametrize("name", ["mimic4", "table"])
+def test_a_disk_that_fails_is_no_damaged_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system says why, what was read before stays, and the same command goes on."""
+    source = SOURCES[name](tmp_path / "from")
+    read = arrow_csv.open_csv
+    opened = []
+
+    def failing(*arguments: Any, **more: Any) -> Any:
+        opened.append(1)
+        if len(opened) == 5:
+            raise OSError(errno.EIO, "Error reading bytes from file")
+        return read(*arguments, **more)
+
+    with monkeypatch.context() as failed:
+        failed.setattr(arrow_csv, "open_csv", failing)
+        assert convert(source, tmp_path / "out") == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"ehrfusion: Input/output error: .*\.csv(\.gz)?\n", said)
+    assert not (tmp_path / "out").exists()
+    assert convert(source, tmp_path / "out") == 0
+    assert "goes on with a conversion that was interrupted" in capsys.readouterr().out
 
 
 def test_an_unknown_column_changes_nothing(tmp_path: Path) -> None:

@@ -195,3 +195,14 @@ def test_main_job(small_folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert pl.read_parquet("out.parquet").height == 160
     changed = config(small_folder, space={"encoders": {"codes": "gru"}, "dim": 8})
     assert "exists with another space" in refused(capsys, "search", changed)
+
+
+def test_who_has_read_enough_is_no_mistake() -> None:
+    """`ehrfusion tasks --schema | head -1`: no line about a pipe, and nothing at the end of the process."""
+    shown = "import sys; from experiments.cli import main; sys.exit(main(['tasks', '--schema']))"
+    with subprocess.Popen([sys.executable, "-c", shown], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait() == 1

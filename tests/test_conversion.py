@@ -51,8 +51,10 @@ def mimic3_source(root: Path) -> Source:
 
 def eicu_source(root: Path) -> Source:
     write_patients(root / "source")
-    row = {"patientunitstayid": 1, "treatmentid": 1, "treatmentoffset": 5, "treatmentstring": "renal|dialysis"}
-    return ["eicu", str(root / "source")], write_table(root / "source", "treatment", [row])
+    row = {"treatmentid": 1, "treatmentoffset": 5, "treatmentstring": "renal|dialysis"}
+    late = row | {"treatmentoffset": 90_000}
+    rows = [{"patientunitstayid": 11, **row}, {"patientunitstayid": 21, **late}, {"patientunitstayid": 1, **row}]
+    return ["eicu", str(root / "source")], write_table(root / "source", "treatment", rows)
 
 
 def omop_source(root: Path) -> Source:
@@ -175,6 +177,25 @@ def test_what_is_wrong_in_the_source_leaves_nothing(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["from"]
 
 
+def test_no_source_is_overwritten(source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither by the folder of the source as the folder to write, nor by one above it."""
+    folder = source[1].parent
+    while folder.parent != tmp_path / "from":
+        folder = folder.parent
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in (folder, tmp_path / "from"):
+        assert convert((source[0] + ["--overwrite"], source[1]), out) == 2
+        said = capsys.readouterr().err
+        assert "--overwrite replaces nothing else" in said or "holds what is to be converted" in said
+    about = folder / "metadata" / "dataset.json"
+    about.parent.mkdir(exist_ok=True)
+    if not about.is_file():  # a source in MEDS has it
+        about.write_text("{}")
+    assert convert((source[0] + ["--overwrite"], source[1]), folder) == 2
+    assert "holds what is to be converted; choose another folder" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_two_processes_do_not_make_one_folder(tmp_path: Path) -> None:
     source, out = table_source(tmp_path / "from"), tmp_path / "out"
     held = one_at_a_time(out.with_name(f".{out.name}.unfinished-{os.uname().nodename}"))
@@ -197,15 +218,16 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("at", [4, 10])
-def test_killed_outright_it_goes_on(tmp_path: Path, at: int) -> None:
-    """The kill comes when a step has written everything and is not yet noted as done."""
+def test_killed_outright_it_goes_on_and_so_again(tmp_path: Path) -> None:
+    """Each kill comes when a step has written everything and is not yet noted as done."""
     source, out = mimic4_source(tmp_path / "from"), tmp_path / "out"
     command, src, *rest = source[0]
-    words = [sys.executable, "-c", _KILLED, str(at), "data", command, src, str(out), *rest]
-    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
-    [left] = tmp_path.glob(".out.unfinished-*")
-    assert left.stat().st_mode & 0o777 == 0o700
+    for at in ("4", "10"):
+        words = [sys.executable, "-c", _KILLED, at, "data", command, src, str(out), *rest]
+        assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+        [left] = tmp_path.glob(".out.unfinished-*")
+        assert left.stat().st_mode & 0o777 == 0o700
+        assert len((left / "steps.jsonl").read_text().splitlines()) == int(at)
     assert convert(source, out) == 0
     assert convert(source, tmp_path / "whole") == 0
     assert content(out) == content(tmp_path / "whole")

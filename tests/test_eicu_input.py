@@ -40,6 +40,21 @@ def test_hourly_values_are_known_at_the_end_of_their_hour(tables: Path, tmp_path
         convert_eicu(tables, tmp_path / "other", yaib=tmp_path / "nowhere")
 
 
+def test_what_becomes_of_each_row_is_told_apart(tables: Path, tmp_path: Path) -> None:
+    stays, offsets = [11, 11, 21, 99], [5, 5, 90_000, 5]  # the same twice, one two months late, one of nobody
+    told = {"treatmentid": 1, "treatmentstring": "renal|dialysis"}
+    rows = [told | {"patientunitstayid": a, "treatmentoffset": b} for a, b in zip(stays, offsets, strict=True)]
+    write_table(tables, "treatment", rows)
+    assert convert_eicu(tables, tmp_path / "out")["tables"]["treatment"] == {
+        **{"rows": 4, "facts": 4, "events": 1},
+        "left_out": {
+            "of a unit stay that is not in patient": 1,
+            "one event or note with another row": 1,
+            "more than 30 days after the hospital stay": 1,
+        },
+    }
+
+
 def test_events_never_fall_into_another_hospital_stay(tables: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     rows = [
@@ -106,9 +121,13 @@ def test_an_existing_folder_is_kept_unless_told_otherwise(tables: Path, tmp_path
     (out / "mine.txt").write_text("keep")
     with pytest.raises(UsageError, match="exists"):
         convert_eicu(tables, out)
+    with pytest.raises(UsageError, match=r"out is no data folder .* and --overwrite replaces nothing else"):
+        convert_eicu(tables, out, overwrite=True)
     assert (out / "mine.txt").read_text() == "keep"
-    convert_eicu(tables, out, overwrite=True)
-    assert not (out / "mine.txt").exists()
+    convert_eicu(tables, tmp_path / "data")
+    (tmp_path / "data" / "mine.txt").write_text("gone")
+    convert_eicu(tables, tmp_path / "data", overwrite=True)
+    assert not (tmp_path / "data" / "mine.txt").exists()
 
 
 def test_same_source_gives_the_same_folder_whatever_the_shards(tables: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image as Pillow
 
 from encoders.records import CodeEvents, Note, Record
+from experiments.cli import main
+from experiments.data.check import check
 from experiments.data.cohort import load_cohort
 from experiments.data.folder import open_dataset
 from experiments.data.reader import iterate_records
@@ -61,6 +64,7 @@ def test_a_written_folder_says_what_the_frame_says(tmp_path: Path) -> None:
     many = pd.DataFrame({name: cells * 20 for name, cells in ROWS.items()} | {"images": [image, None, (image,)] * 20})
     whose = np.arange(60) // 2
     folder = write_frame(many, [0, 1] * 30, tmp_path / "data", groups=whose, edges=[("ICD10CM//I10", "is", "high")])
+    assert not [each for each in check(folder).problems if "not described" in each.message]
     dataset = open_dataset(folder)
     cohort = load_cohort(dataset, DataConfig(folder=folder))
     back = dict(iterate_records(dataset, cohort.subject_ids, cohort.prediction_times))
@@ -114,3 +118,11 @@ def test_what_is_wrong_is_named_without_saying_what_stands_there(column: str, ce
 def test_columns_that_cannot_be(given: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         columns_by_modality(["icd", "text"], given)
+
+
+def test_a_label_of_classes_has_no_mean_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_frame(pd.DataFrame({"age": range(30)}), ["a", "b", "c"] * 10, tmp_path / "data")
+    assert main(["data", "check", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"yes +│ - +│ - +│ 30 +│ 100.0% │ in classes", shown)
+    assert "file" not in shown  # no table of what is wrong where nothing is

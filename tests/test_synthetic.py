@@ -246,9 +246,12 @@ def test_a_folder_is_overwritten_only_if_asked(tmp_path: Path) -> None:
     (tmp_path / "data" / "thesis.txt").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="exists; choose another folder or say --overwrite"):
         write_synthetic(tmp_path / "data", patients=60)
+    with pytest.raises(UsageError, match=r"data is no data folder .* and --overwrite replaces nothing else"):
+        write_synthetic(tmp_path / "data", patients=60, overwrite=True)
     assert (tmp_path / "data" / "thesis.txt").exists()
-    write_synthetic(tmp_path / "data", patients=60, overwrite=True)
-    assert not (tmp_path / "data" / "thesis.txt").exists()
+    (tmp_path / "data" / "thesis.txt").unlink()
+    for patients in (70, 60):
+        write_synthetic(tmp_path / "data", patients=patients, overwrite=True)
     assert check(tmp_path / "data").patients == 60
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

@@ -227,7 +227,7 @@ def test_there_is_a_test_for_every_task() -> None:
 def test_a_task_without_the_events_that_make_its_label_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"shock_4h: no event is what defines the label \(INFUSION//\*norepine"):
         result_of(tmp_path / "data", {1: inside(30)}, "shock_4h")
-    with pytest.raises(UsageError, match="no event is unit_admission"):
+    with pytest.raises(UsageError, match=r"no event is unit_admission \(UNIT_ADMISSION, "):
         result_of(tmp_path / "other", {1: [*hospital(0, 9), (3, DEATH)]}, "icu_mortality_24h")
 
 

@@ -131,6 +131,12 @@ def test_one_is_shown_or_written(folder: Path, tmp_path: Path, capsys: pytest.Ca
     assert "140 mmol/L (normal; reference 136 to 145)" in text
     assert SECRET not in text, "notes are told if asked for"
     assert out.stat().st_mode & 0o777 == 0o600
+    later = tmp_path / "later.md"
+    assert main(["data", "text", str(folder), "--row", "1", str(later)]) == 0  # the file after an option
+    assert later.read_text(encoding="utf-8") == text
+    with pytest.raises(SystemExit):
+        main(["data", "text", str(folder), "--row", "1", str(later), "one.more"])
+    assert "unrecognized arguments: one.more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

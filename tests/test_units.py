@@ -32,6 +32,11 @@ def one(code: str, value: float | None, unit: str | None) -> tuple[float | None,
     [
         ("VITAL//temperature", 98.6, "Deg. F", 37.0),  # (98.6 - 32) x 5/9
         ("VITAL//temperature", 212.0, "°F", None),  # boiling
+        ("VITAL//temperature", 37.5, "Cel", 37.5),  # UCUM
+        ("VITAL//temperature", 98.6, "[degF]", 37.0),
+        ("VITAL//temperature", 310.15, "K", 37.0),
+        ("VITAL//systolic_pressure", 120.0, "mm[Hg]", 120.0),
+        ("VITAL//weight", 150.0, "[lb_av]", 68.0388555),
         ("VITAL//weight", 150.0, "lbs", 68.0388555),  # x 0.45359237
         ("VITAL//weight", 3500.0, "g", 3.5),
         ("VITAL//height", 70.0, "Inch", 177.8),
@@ -187,6 +192,7 @@ def test_the_quality_of_a_folder_is_counted_and_shown(folder: Path, capsys: pyte
     shown = capsys.readouterr().out
     assert "quality of measurements" in shown
     assert "1 others, as they should be" in shown
+    assert "none: no number" in " ".join(shown.split())  # a count that no measurement has takes no column
 
 
 def test_a_folder_is_harmonised_as_it_was_said_to_be(folder: Path, tmp_path: Path) -> None:

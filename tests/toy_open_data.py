@@ -86,7 +86,8 @@ def rows(folder: Path) -> dict[str, int]:
 
 def count(folder: Path, pattern: str) -> int:
     """Return how many events have a code that matches."""
-    return int(events(folder)["code"].str.contains(pattern).sum())
+    lazy = pl.scan_parquet(folder / "data" / "*.parquet")
+    return int(lazy.select(pl.col("code").str.contains(pattern).sum()).collect().item())
 
 
 def events(folder: Path) -> pl.DataFrame:

@@ -257,7 +257,7 @@ def render(found: Check) -> Any:
         total = int(patterns["n"].sum())
         for *has, count, mean in patterns.iter_rows():
             marks = ["yes" if each else "-" for each in has]
-            table.add_row(*marks, f"{count:,}", f"{count / total:.1%}", "" if mean is None else f"{mean:.3f}")
+            table.add_row(*marks, f"{count:,}", f"{count / total:.1%}", "in classes" if mean is None else f"{mean:.3f}")
         parts.append(table)
     for name, steps in found.flow.items():
         flow = Table("step", "n", title=f"{name}: who is predicted")
@@ -270,6 +270,7 @@ def render(found: Check) -> Any:
     for problem in found.problems:
         row = "" if problem.row is None else str(problem.row)
         problems.add_row(problem.severity, problem.file, row, problem.column or "", problem.message)
-    parts.append(problems)
+    if found.problems:
+        parts.append(problems)
     parts.append("no errors" if found.ok else "there are errors")
     return Group(*parts)

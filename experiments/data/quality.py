@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -58,16 +58,21 @@ def render_quality(table: pl.DataFrame) -> Any:
     """Return the counts as a table for the terminal; measurements about which there is nothing to say share a line."""
     from rich.table import Table
 
-    shown = Table(title="quality of measurements: what `ehrfusion data harmonise` makes of them")
+    seen = [name for name in COLUMNS if name == "n" or int(table[name].sum())]
+    absent = ", ".join(name for name in COLUMNS if name not in seen)
+    title = "quality of measurements: what `ehrfusion data harmonise` makes of them"
+    shown = Table(title=title, caption=f"none: {absent}" if absent else None)
     shown.add_column("measurement", no_wrap=True)
-    for head in ("unit", "plausible", *COLUMNS):
-        shown.add_column(head, justify="right" if head in COLUMNS else "left")
+    for head in ("unit", "plausible", *seen):
+        side: Literal["left", "right"] = "right" if head in COLUMNS else "left"
+        shown.add_column(head, justify=side)
     busy = table.filter(pl.any_horizontal(pl.col(name) > 0 for name in COLUMNS[1:]))
     for row in busy.iter_rows(named=True):
-        numbers = [f"{row[name]:,}" if row[name] else "-" for name in COLUMNS]
+        numbers = [f"{row[name]:,}" if row[name] else "-" for name in seen]
         shown.add_row(row["code"], row["unit"] or "none", row["range"], *numbers)
     quiet = table.height - busy.height
     if quiet:
         events = int(table["n"].sum()) - int(busy["n"].sum())
-        shown.add_row(f"{quiet} others, as they should be", "", "", f"{events:,}", *["-"] * (len(COLUMNS) - 1))
+        they = f"{quiet} others" if busy.height else f"all {quiet}"
+        shown.add_row(f"{they}, as they should be", "", "", f"{events:,}", *["-"] * (len(seen) - 1))
     return shown

@@ -76,9 +76,12 @@ def conversion(
     After any other error nothing stays.
 
     Raises:
-        UsageError: `out` is there and not to be overwritten, or another process makes it now.
+        UsageError: `out` is there and not to be overwritten, holds a source, or another process makes it now.
     """
     may_be_written(out, overwrite=overwrite)
+    sources = list(sources)
+    if any(path.resolve().is_relative_to(out.resolve()) for path in sources):
+        raise UsageError(f"{out} holds what is to be converted; choose another folder")
     work = out.with_name(f".{out.name}.unfinished-{platform.node()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     lock = one_at_a_time(work)

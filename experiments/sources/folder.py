@@ -49,13 +49,18 @@ def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def may_be_written(out: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is to be overwritten.
+    """Refuse a folder that holds something, unless it is a data folder that is to be overwritten.
 
     Raises:
         UsageError: as said.
     """
-    if out.exists() and not overwrite and (out.is_file() or any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
         raise UsageError(f"{out} exists; choose another folder or say --overwrite")
+    if not (out / "metadata" / "dataset.json").is_file():  # a slip of the pen may not cost anybody their source
+        why = f"{out} is no data folder (it has no metadata/dataset.json), and --overwrite replaces nothing else"
+        raise UsageError(f"{why}; choose another folder")
 
 
 def start_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 
-from experiments.sources.tables import damaged, read_header
+from experiments.sources.tables import damaged, read_header, refused
 from fusion.component import UsageError, unknown
 
 SUFFIXES = (".csv.gz", ".csv", ".parquet")
@@ -56,7 +56,8 @@ def header_of(origin: Origin) -> list[str]:
     """Return the names of a table's columns.
 
     Raises:
-        UsageError: it cannot be read, or is empty.
+        UsageError: it is no table, or is empty.
+        OSError: the system does not let it be read.
     """
     if origin.is_text:
         assert origin.path is not None
@@ -67,8 +68,8 @@ def header_of(origin: Origin) -> list[str]:
         return list(_arrow(origin).schema.names)
     try:
         return list(pq.read_schema(origin.path).names)
-    except (OSError, pa.ArrowException):
-        raise UsageError(f"{origin.where}: not readable as parquet: it is damaged, or of another format") from None
+    except (OSError, pa.ArrowException) as error:
+        raise _unreadable(origin, error) from None
 
 
 def columns_of(origin: Origin, names: Sequence[str]) -> dict[str, str]:
@@ -93,6 +94,7 @@ def raw_pieces(origin: Origin, names: Sequence[str]) -> Iterator[tuple[int, pl.D
 
     Raises:
         UsageError: a column is missing, or the table is damaged.
+        OSError: the system does not let it be read.
     """
     written = columns_of(origin, names)
     row = origin.first_row
@@ -112,8 +114,14 @@ def _batches(origin: Origin, columns: list[str]) -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(origin.path) as file:
                 yield from file.iter_batches(_ROWS, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException):
-            raise UsageError(f"{origin.where}: not readable as parquet: it is damaged, or of another format") from None
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(origin, error) from None
+
+
+def _unreadable(origin: Origin, error: BaseException) -> OSError | UsageError:
+    assert origin.path is not None
+    damage = UsageError(f"{origin.where}: not readable as parquet: it is damaged, or of another format")
+    return refused(origin.path, error) or damage
 
 
 def _csv(origin: Origin, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -141,7 +149,7 @@ def _csv(origin: Origin, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 convert_options=convert,
             )
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
-        raise damaged(origin.path, header, {}, str(error)) from None
+        raise refused(origin.path, error) or damaged(origin.path, header, {}, str(error)) from None
 
 
 def _arrow(origin: Origin) -> Any:

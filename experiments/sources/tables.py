@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,7 +47,8 @@ def read_header(path: Path, encoding: str = "utf-8", separator: str = ",", *, qu
     """Read the names of the columns of a CSV file, plain or gzipped, without a mark of the byte order.
 
     Raises:
-        UsageError: the file cannot be read.
+        UsageError: the file is no CSV file.
+        OSError: the system does not let it be read.
     """
     binary = gzip.open if path.suffix.lower() == ".gz" else open
     try:
@@ -57,8 +59,8 @@ def read_header(path: Path, encoding: str = "utf-8", separator: str = ",", *, qu
         )
     except UnicodeDecodeError:
         raise UsageError(f"{path}: row 1: the header is no {encoding} text; not readable as a CSV file") from None
-    except (OSError, EOFError, zlib.error, csv.Error):
-        raise UsageError(f"{path}: not readable as a CSV file") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise refused(path, error) or UsageError(f"{path}: not readable as a CSV file") from None
 
 
 def read_pieces(path: Path, columns: Mapping[str, Kind], separator: str = ",") -> Iterator[pl.DataFrame]:
@@ -68,6 +70,7 @@ def read_pieces(path: Path, columns: Mapping[str, Kind], separator: str = ",") -
 
     Raises:
         UsageError: a column is missing, a value is of another type, or the file is damaged.
+        OSError: the system does not let it be read.
     """
     header = read_header(path, separator=separator)
     written = {name.lower(): name for name in header}
@@ -95,7 +98,7 @@ def read_pieces(path: Path, columns: Mapping[str, Kind], separator: str = ",") -
                     assert isinstance(piece, pl.DataFrame)
                     yield piece.rename(dict(zip(wanted, columns, strict=True)))
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise damaged(path, header, wanted, str(error)) from None
+        raise refused(path, error) or damaged(path, header, wanted, str(error)) from None
 
 
 def _parsing(separator: str) -> Any:
@@ -132,14 +135,14 @@ def lay_pieces_apart(
     shards: pl.DataFrame | Callable[[], pl.DataFrame],
     folder: Path,
 ) -> dict[str, int]:
-    """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return the counts of rows read and kept.
+    """Write what is kept of each piece to `folder/<shard>/<name>.parquet`; return how many rows were read and kept.
 
     Shape:
-        shards: a key and the column shard; rows whose key it has not are left out. Or what returns them as far as
-            they are known, once `rows` was called.
+        shards: a key and the column shard; rows whose key it has not are left out, and counted as unknown. Or what
+            returns them as far as they are known, once `rows` was called.
     """
     writers: dict[int, Any] = {}
-    counts = {"rows": 0, "kept": 0}
+    counts = {"rows": 0, "kept": 0, "unknown": 0}
     held: list[pl.DataFrame] = []
     try:
         for piece in pieces:
@@ -149,6 +152,7 @@ def lay_pieces_apart(
             key = next(each for each in known.columns if each != "shard")
             held.append(table.join(known, on=key, maintain_order="left"))
             counts["kept"] += held[-1].height
+            counts["unknown"] += table.height - held[-1].height
             if sum(each.estimated_size() for each in held) > _HELD_BYTES:  # many small row groups cost memory, too
                 _write(name, held, writers, folder)
                 held = []
@@ -169,6 +173,16 @@ def _write(name: str, held: list[pl.DataFrame], writers: dict[int, Any], folder:
             target.mkdir(parents=True, exist_ok=True)
             writers[int(shard)] = pq.ParquetWriter(target / f"{name}.parquet", data.schema)
         writers[int(shard)].write_table(data)
+
+
+def refused(path: Path, error: BaseException) -> OSError | None:
+    """Return what the system says where it, and not what stands in the file, kept the file from being read.
+
+    No permission, or a disk or network drive that fails: the file may be whole, so what was done so far is kept.
+    """
+    if isinstance(error, OSError) and error.errno is not None:  # what Arrow and gzip say of contents has no number
+        return OSError(error.errno, os.strerror(error.errno), str(path))
+    return None
 
 
 def damaged(path: Path, header: list[str], wanted: Mapping[str, Kind], message: str) -> UsageError:

@@ -113,7 +113,8 @@ def _check_seen(task: TaskDefinition, dataset: Dataset, seen: Mapping[str, int])
     needed = [*task.index.events, *([LABEL] if task.label.any or task.label.each else [])]
     for name in needed:
         if not seen[name]:
-            asked = task.predicates[task.label.any or name].codes if task.label.any or name != LABEL else []
+            meant = task.label.any if name == LABEL else name
+            asked = task.predicates[meant].codes if meant else []
             codes = ", ".join((asked or [f"the groups of {task.label.each}"])[:3])
             what = "what defines the label" if name == LABEL else name
             why = f"no event is {what} ({codes}); the table that tells it may not be in the source"

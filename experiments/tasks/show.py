@@ -114,9 +114,9 @@ def render_result(about: Mapping[str, Any]) -> Any:
         flow.add_row(step["step"] + said, step["n"], step["patients"], step.get("left_out", ""))
     kinds = list(about["patterns"][0]["has"])
     extra = [key for key in about["patterns"][0] if key not in ("has", "n", "patients")]
-    patterns = Table(
-        *kinds, "rows", "patients", *extra, title="who has what at the prediction; nobody is left out for it"
-    )
+    patterns = Table(title="who has what at the prediction; nobody is left out for it")
+    for name in (*kinds, "rows", "patients", *extra):
+        patterns.add_column(name, min_width=max(map(len, name.split())))  # a narrow terminal cuts no word of a heading
     for row in about["patterns"]:
         marks = ["yes" if row["has"][kind] else "-" for kind in kinds]
         patterns.add_row(*marks, row["n"], row["patients"], *(row.get(key, "") for key in extra))

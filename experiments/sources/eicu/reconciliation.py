@@ -13,6 +13,7 @@ from experiments.sources.ledger import REPEATED, Tally
 from experiments.sources.pieces import Origin, header_of, raw_pieces
 
 NOTHING = "nothing in the row that is read"
+UNKNOWN = "of a unit stay that is not in patient"
 TOGETHER = "one event or note with another row"
 LATE = "more than 30 days after the hospital stay"
 NOT_READ = {
@@ -67,8 +68,11 @@ class Reconciliation:
 
     def _tally(self, name: str, counts: Mapping[str, int]) -> Tally:
         rows, kept, made, late = counts["rows"], counts["kept"], self.made[name], self.late[name]
-        tally = Tally(rows, max(rows, kept) + max(0, made - kept), self.unlike[name])
-        reasons = {NOTHING: rows - kept, TOGETHER: kept - made, LATE: late, REPEATED: made - late - self.unlike[name]}
+        unknown = counts.get("unknown", 0)
+        found = kept + unknown
+        tally = Tally(rows, max(rows, found) + max(0, made - kept), self.unlike[name])
+        reasons = {NOTHING: rows - found, UNKNOWN: unknown, TOGETHER: kept - made, LATE: late}
+        reasons[REPEATED] = made - late - self.unlike[name]
         tally.left_out.update({why: number for why, number in reasons.items() if number > 0})
         return tally
 

@@ -81,9 +81,7 @@ def write_records(folder: Path, records: Sequence[Record], edges: Edges, name: s
     places = Images(folder).copy(Path("/"), events["image_path"])
     events = events.with_columns(places.alias("image_path"))
     write_table(events.sort("subject_id", "time", maintain_order=True), folder / "data" / "00000.parquet")
-    parents = hierarchy(
-        sorted({code for each in records for code in each.codes.codes}), lambda code, _: icd_parent(code)
-    )
+    parents = hierarchy(events["code"].unique().sort(), lambda code, _: icd_parent(code))
     write_codes(folder, parents, describe(parents, {}), parents)
     triples = [tuple(each) for each in edges]
     if any(len(each) != 3 or not all(isinstance(part, str) for part in each) for each in triples):
