@@ -17,4 +17,9 @@ class TicketStudy(optuna.Study):
     def _pop_waiting_trial_id(self) -> int | None:
         """Start a waiting trial and return its id; `ask` calls this, a test guards that."""
         storage = storage_of(self)
-        return super()._pop_waiting_trial_id() if storage is None else storage.start_waiting(self._study_id)
+        if storage is None:
+            return super()._pop_waiting_trial_id()
+        found = storage.start_waiting(self._study_id)
+        if found is not None:  # Optuna's cache refuses parameters of a trial that it has not read
+            self._storage.get_all_trials(self._study_id, deepcopy=False)
+        return found
