@@ -100,6 +100,7 @@ def test_fresh_starts_over(spec: StudySpec) -> None:
     assert sorted(optuna.get_all_study_names(spec.storage)) == ["other", "toy"]
 
 
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
 def test_fresh_does_not_forget_what_runs(spec: StudySpec) -> None:
     """Its worker would meet another study in its place; one that is dead does not hold it up."""
     study = begin(spec)
