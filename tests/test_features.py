@@ -163,7 +163,9 @@ def test_features_that_are_not_as_they_were_written_are_not_trained_on(store: St
     for why, each in spoiled.items():
         path.unlink()  # the old content stays mapped above
         path.write_bytes(each)
-        with pytest.raises(UsageError, match=rf"features-\w+\.safetensors: {why}.*; remove the file, and it is made again"):
+        with pytest.raises(
+            UsageError, match=rf"features-\w+\.safetensors: {why}.*; remove the file, and it is made again"
+        ):
             feature_source(encoder(store, plan), plan, store, ("tuning",), CPU)
 
 

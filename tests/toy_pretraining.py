@@ -66,11 +66,11 @@ def numbers(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
 
 
-def write_artefact(folder: Path) -> Path:
+def write_artefact(folder: Path, vocabulary: CodeVocabulary = VOCABULARY) -> Path:
     """Write an encoder of codes with the weights that chance gave it, and return its folder."""
     spec = Spec("transformer", {"layers": 1})
-    tensors = build(ENCODERS["codes"], spec, VOCABULARY, 8).state_dict()
-    prepared = {"name": "CodeVocabulary", "options": {"max_events": 16}, "data": VOCABULARY.to_dict()}
+    tensors = build(ENCODERS["codes"], spec, vocabulary, 8).state_dict()
+    prepared = {"name": "CodeVocabulary", "options": {"max_events": 16}, "data": vocabulary.to_dict()}
     about = {"format": FORMAT, "modality": "codes", "encoder": spec.to_dict(), "dim": 8, "preprocessor": prepared}
     folder.mkdir()
     save_file(tensors, folder / WEIGHTS)
