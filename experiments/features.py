@@ -179,5 +179,5 @@ def _bytes(tensor: Tensor) -> bytes:
 def _checksum(tensors: Iterable[Tensor]) -> str:
     found = 0
     for each in tensors:
-        found = zlib.crc32(each.contiguous().flatten().view(torch.uint8).numpy(), found)
+        found = zlib.crc32(each.contiguous().flatten().view(torch.uint8).numpy().data, found)
     return str(found)

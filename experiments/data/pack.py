@@ -77,7 +77,7 @@ class PackWriter:
         """Write offsets, where each row is, the preprocessor, and what the columns are with the checksum of each."""
         for name, numbers in (("offsets", np.cumsum(np.array(self.lengths, np.int64))), ("row_index", self.index)):
             numbers.tofile(self.folder / f"{name}.bin")
-            self.checksums[name] = zlib.crc32(numbers)
+            self.checksums[name] = zlib.crc32(numbers.data)
         columns = {
             name: [np.dtype(kind).str, list(shape)] for name, (kind, shape) in self.preprocessor.columns().items()
         }
@@ -97,7 +97,7 @@ def open_pack(folder: Path) -> tuple[Packed, Tensor]:
     found = {}
     for name, (kind, shape) in kinds.items():
         found[name] = _map(folder / f"{name}.bin", kind, tuple(shape))
-        if zlib.crc32(found[name].numpy()) != told["crc32"][name]:
+        if zlib.crc32(found[name].numpy().data) != told["crc32"][name]:
             raise ValueError(f"{name}.bin differs from its checksum")
     offsets, index = found.pop("offsets"), found.pop("row_index")
     return Packed(found, offsets), index
