@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.packed import Packed
-from encoders.records import Knowledge, Record
+from encoders.records import CodeEvents, Knowledge, Note, Record
 from encoders.weights import fetch_pretrained, without_pretrained
 from fusion.component import Choice, Float, Spec, UsageError, build, find
 from fusion.layers import masked_mean
@@ -54,11 +54,18 @@ class ArtefactInputs:
         found = cls(read_about(path), fingerprint(path))
         try:
             _ = found.inner.columns()
+            found.inner.encode(found._made_up())  # what is described wrongly may show only when it is used
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             if isinstance(error, UsageError):
                 raise
             raise UsageError(f"{Path(path) / ABOUT}: its preprocessor is damaged ({type(error).__name__})") from None
         return found
+
+    def _made_up(self) -> Record:
+        """Return a patient who has something to read, also a code that is known."""
+        codes = ("", *self.codes[-1:])
+        events = CodeEvents(codes, np.zeros(len(codes), np.float32), np.ones(len(codes), np.float32))
+        return Record(events, (Note("a cough", 1.0, "admission"),))
 
     @classmethod
     def depends_on(cls, options: Mapping[str, Any]) -> str:

@@ -111,6 +111,19 @@ def test_a_member_of_an_artefact_that_is_a_link(tmp_path: Path, name: str) -> No
         load_artefact(artefact)
 
 
+@pytest.mark.parametrize(
+    "spoiled", [{"center": [0, "x", 0]}, {"codes": [[], {}, "a"]}, {"scale": [1]}, {"max_events": {}}]
+)
+def test_a_vocabulary_of_an_artefact_that_makes_no_sense(tmp_path: Path, spoiled: dict[str, object]) -> None:
+    """Its JSON has no checksum, and what is wrong with it shows only when a record is encoded."""
+    artefact = write_artefact(tmp_path / "codes")
+    about = json.loads((artefact / "encoder.json").read_text(encoding="utf-8"))
+    about["preprocessor"]["data"] |= spoiled
+    (artefact / "encoder.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"encoder\.json: its preprocessor is damaged \(\w+\)"):
+        load_artefact(artefact)
+
+
 def test_an_artefact_that_is_another_one(tmp_path: Path) -> None:
     artefact = write_artefact(tmp_path / "codes")
     about = json.loads((artefact / "encoder.json").read_text(encoding="utf-8"))
