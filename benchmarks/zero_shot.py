@@ -149,7 +149,8 @@ def show(
     tested = Tested.of(store.cohort.targets[rows], store.cohort.subject_ids[rows], None, resamples=1000, seed=0)
     risks: dict[str, NDArray[Any]] = {"futures, no label": zero_shot(early, found.folder, rows, codes, horizon, most)}
     fit = train(early.model.architecture(), store, early.training, 0, preprocess=early.data.preprocess)  # type: ignore[union-attr]
-    risks["from labels"] = squeeze_outputs(store.task, predict_rows(fit.model, fit.preparations, store, rows))
+    predicted = squeeze_outputs(store.task, predict_rows(fit.model, fit.preparations, store, rows))
+    risks["from labels"] = predicted.astype(np.float64)
     if truth is not None:
         risks["the true risk"] = truth[store.cohort.subject_ids[rows] - 1]
     scores = {name: tested.score([METRICS["auroc"]], each)["auroc"] for name, each in risks.items()}

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from encoders.packed import Packed
-from encoders.records import Knowledge, Record
+from encoders.records import CodeEvents, Knowledge, Note, Record
 from encoders.weights import fetch_pretrained, without_pretrained
 from fusion.component import Choice, Float, Spec, UsageError, build, find
 from fusion.layers import masked_mean
@@ -49,9 +49,23 @@ class ArtefactInputs:
         """Read the preprocessor from a folder.
 
         Raises:
-            UsageError: the folder holds no pre-trained encoder.
+            UsageError: the folder holds no pre-trained encoder, or a damaged one.
         """
-        return cls(read_about(path), fingerprint(path))
+        found = cls(read_about(path), fingerprint(path))
+        try:
+            _ = found.inner.columns()
+            found.inner.encode(found._made_up())  # what is described wrongly may show only when it is used
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(f"{Path(path) / ABOUT}: its preprocessor is damaged ({type(error).__name__})") from None
+        return found
+
+    def _made_up(self) -> Record:
+        """Return a patient who has something to read, also a code that is known."""
+        codes = ("", *self.codes[-1:])
+        events = CodeEvents(codes, np.zeros(len(codes), np.float32), np.ones(len(codes), np.float32))
+        return Record(events, (Note("a cough", 1.0, "admission"),))
 
     @classmethod
     def depends_on(cls, options: Mapping[str, Any]) -> str:
@@ -194,11 +208,11 @@ def read_about(path: str) -> dict[str, Any]:
     """Read what the folder of a pre-trained encoder says.
 
     Raises:
-        UsageError: there is no such folder, or it is damaged or of another format.
+        UsageError: there is no such folder, or it is damaged, of another format or leads elsewhere.
     """
     if not path:
         raise UsageError("encoder 'artefact' needs a path; write {name: artefact, path: runs/NAME/pretrained/codes}")
-    file = Path(path) / ABOUT
+    file = _member(path, ABOUT)
     if not file.is_file():
         raise UsageError(f"{path}: not a pre-trained encoder (it has no {ABOUT}); make one with: ehrfusion pretrain")
     try:
@@ -209,7 +223,17 @@ def read_about(path: str) -> dict[str, Any]:
         raise UsageError(f"{file}: not readable as a pre-trained encoder ({type(error).__name__})") from None
     if version != FORMAT:
         raise UsageError(f"{file}: format {version}; this version reads format {FORMAT}")
+    if about["encoder"]["name"] == "artefact":
+        raise UsageError(f"{file}: its encoder is an artefact itself, from another folder; pre-train anew")
     return about
+
+
+def _member(path: str, name: str) -> Path:
+    """Return a file of an artefact; the folder may be a link, what lies in it may not lead elsewhere."""
+    file = Path(path) / name
+    if file.resolve() != Path(path).resolve() / name:
+        raise UsageError(f"{file}: a link that leads out of the artefact")
+    return file
 
 
 def fingerprint(path: str) -> str:
@@ -229,17 +253,14 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
 
 def _rebuilt(preprocessor: ArtefactInputs, path: str) -> nn.Module:
     """Build the encoder and load its weights, unless those of a saved model are about to be loaded."""
-    from encoders import ENCODERS
-
     about = preprocessor.about
     with without_pretrained():
-        spec, width = Spec.parse(about["encoder"]), int(about["dim"])
-        inner: nn.Module = build(ENCODERS[about["modality"]], spec, preprocessor.inner, width)
+        inner = _built(about, preprocessor, path)
     if not fetch_pretrained():
         return inner
     if fingerprint(path) != preprocessor.fingerprint:
         raise UsageError(f"{path}: changed since the data were prepared for it; start again")
-    file = Path(path) / WEIGHTS
+    file = _member(path, WEIGHTS)
     try:
         tensors = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -251,3 +272,16 @@ def _rebuilt(preprocessor: ArtefactInputs, path: str) -> nn.Module:
     except RuntimeError:
         raise UsageError(f"{file}: does not fit the encoder that this version builds; pre-train anew") from None
     return inner
+
+
+def _built(about: Mapping[str, Any], preprocessor: ArtefactInputs, path: str) -> nn.Module:
+    from encoders import ENCODERS
+
+    try:
+        spec, width = Spec.parse(about["encoder"]), int(about["dim"])
+        return build(ENCODERS[about["modality"]], spec, preprocessor.inner, width)
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+        if isinstance(error, UsageError):
+            raise
+        why = f"describes no encoder that can be built ({type(error).__name__})"
+        raise UsageError(f"{Path(path) / ABOUT}: {why}") from None

@@ -43,7 +43,7 @@ class Prepared:
     metric: Metric
 
 
-def prepare_study(config: StudyConfig, *, fresh: bool = False, live: bool = False) -> Prepared:
+def prepare_study(config: StudyConfig, *, live: bool = False) -> Prepared:
     """Check what a study is made of and prepare its data.
 
     Raises:
@@ -59,8 +59,6 @@ def prepare_study(config: StudyConfig, *, fresh: bool = False, live: bool = Fals
     for each in (note, apart(space, config.training) if config.search.stack > 1 else None):
         if each is not None:
             logging.getLogger("ehrfusion").warning(each)
-    if fresh:
-        _forget(config)
     store = open_store(config, progress=live)
     store.prepare(preparations_of(space, config), progress=live)
     metric = selection_metric(store.task, config.training)
@@ -83,6 +81,8 @@ def begun(config: StudyConfig, prepared: Prepared, *, fresh: bool = False) -> It
         open_storage(spec.storage).close()  # a wrong address is one line
         with one_on_all_hosts(spec.storage, f"begin {config.name}"):
             study = create_or_resume(spec, attributes, fresh=fresh)
+            if fresh:
+                _forget(config)
             _check_counted(config, study)
             yield study
             if config.search.baselines:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from encoders.packed import Packed
@@ -18,9 +20,12 @@ from encoders.preprocessor import Preparation
 from experiments.data.store import Store
 from experiments.device import move
 from experiments.whole import scratch, whole_file
+from fusion.component import UsageError
 from fusion.tokens import Tokens
 
 _BATCH = 64
+_TENSORS = ("offsets", "position", "values")  # in the order of the file
+_AGAIN = "remove the file, and it is made again"
 
 
 @dataclass(frozen=True)
@@ -97,12 +102,27 @@ def _join(packs: list[Packed], values: list[Tensor]) -> Packed:
 
 
 def _open(encoder: Any, plan: Preparation, store: Store, split: str, device: torch.device) -> FeatureSource:
-    parts = [features_key(encoder), store.fingerprint(plan), split]
+    parts = [features_key(encoder), store.fingerprint(plan), split]  # raise the store's version with this format
     path = store.cache / f"features-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:20]}.safetensors"
     if not path.exists():
         _compute(encoder, store.source(plan), store.cohort.rows(split), len(store.cohort.subject_ids), path, device)
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in ("values", "offsets", "position")}
+    return read_features(path)
+
+
+def read_features(path: Path) -> FeatureSource:
+    """Map features into memory, and read them once for their checksum.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+            kept = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise UsageError(f"{path}: not readable ({type(error).__name__}); {_AGAIN}") from None
+    if kept.get("crc32") != _checksum(tensors[name] for name in _TENSORS):
+        raise UsageError(f"{path}: differs from its checksum; {_AGAIN}")
     return FeatureSource(Packed({"values": tensors["values"]}, tensors["offsets"]), tensors["position"])
 
 
@@ -122,20 +142,25 @@ def _compute(encoder: Any, source: Any, rows: Any, count: int, path: Path, devic
             for batch in (order if len(order) else chosen[:1]).split(_BATCH):
                 tokens = encoder.features(move(source.collate(batch), device))
                 width = tokens.values.shape[-1]
-                real = tokens.values[tokens.mask].to(torch.bfloat16).cpu().contiguous()
-                file.write(real.view(torch.uint8).numpy().tobytes())
+                file.write(_bytes(tokens.values[tokens.mask].to(torch.bfloat16).cpu()))
                 offsets.append(tokens.mask.sum(1).cpu())
         _write_safetensors(path, raw, width, torch.cat(offsets).cumsum(0), position)
 
 
 def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, position: Tensor) -> None:
     """Write the format by hand so that features larger than memory stream from the raw file."""
-    size, header, end = raw.stat().st_size, {}, 0
+    size = raw.stat().st_size
+    checksum = zlib.crc32(_bytes(position), zlib.crc32(_bytes(offsets)))
+    with raw.open("rb") as body:
+        while part := body.read(1 << 20):
+            checksum = zlib.crc32(part, checksum)
+    header: dict[str, Any] = {"__metadata__": {"crc32": str(checksum)}}
+    end = 0
     shapes = {
         "offsets": ("I64", [len(offsets)], 8 * len(offsets)),
         "position": ("I64", [len(position)], 8 * len(position)),
+        "values": ("BF16", [size // (2 * width), width], size),
     }
-    shapes["values"] = ("BF16", [size // (2 * width), width], size)
     for name, (kind, shape, length) in shapes.items():
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": [end, end + length]}
         end += length
@@ -143,5 +168,16 @@ def _write_safetensors(path: Path, raw: Path, width: int, offsets: Tensor, posit
     text += b" " * (-len(text) % 8)
     with whole_file(path, private=True) as temporary, temporary.open("wb") as file, raw.open("rb") as body:
         file.write(len(text).to_bytes(8, "little") + text)
-        file.write(offsets.numpy().tobytes() + position.numpy().tobytes())
+        file.write(_bytes(offsets) + _bytes(position))
         shutil.copyfileobj(body, file, 1 << 20)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _checksum(tensors: Iterable[Tensor]) -> str:
+    found = 0
+    for each in tensors:
+        found = zlib.crc32(each.contiguous().flatten().view(torch.uint8).numpy().data, found)
+    return str(found)

@@ -86,7 +86,7 @@ def run_search(
         UsageError: the data or the space are not as declared, the study exists with another space, the storage or
             the tracker cannot be used, or the storage failed on the way.
     """
-    prepared = prepare_study(config, fresh=fresh, live=live)
+    prepared = prepare_study(config, live=live)
     metric = prepared.metric
     if config.tracking.enabled:
         _check_tracker(config)  # before anything is written

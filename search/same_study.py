@@ -1,4 +1,4 @@
-"""What makes two studies of one name the same: space, settings, data, splits, metric, objectives."""
+"""What makes two studies of one name the same: space, settings, data, splits, metric, objectives; when one may go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
+from optuna.trial import TrialState
 
 from fusion.component import UsageError
+from search.identity import lives
+from search.storage import storage_of
 
 
 def check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
@@ -33,6 +36,26 @@ def check_same(study: optuna.Study, attributes: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"study '{study.study_name}' exists with {what}{detail}; choose another name or say --fresh"
             )
+
+
+def forget(study: optuna.Study) -> None:
+    """Delete a study, unless it is being worked on: its workers would meet another one in its place.
+
+    Raises:
+        UsageError: a trial runs whose worker lives, or may live on another host.
+    """
+    storage = storage_of(study)
+    silent = set() if storage is None else set(storage._get_stale_trial_ids(study._study_id))
+    running = [each for each in study.get_trials(states=(TrialState.RUNNING,)) if each._trial_id not in silent]
+    workers = [each.user_attrs.get("worker", "") for each in running]
+    count = sum(each.count(":") >= 3 and lives(each) for each in workers)
+    if count:
+        run = "trial runs" if count == 1 else "trials run"
+        raise UsageError(
+            f"study '{study.study_name}' is at work: {count} {run} now; end its "
+            "workers before --fresh (those of a host that died are known to be dead 4 minutes later)"
+        )
+    optuna.delete_study(study_name=study.study_name, storage=study._storage)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any], written: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,9 +121,12 @@ def _take(study: optuna.Study, pinned: Mapping[str, Any], tickets: bool) -> optu
     else:
         for each in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             fresh = not each.params and _FIXED not in each.system_attrs and "root" not in each.user_attrs
-            if fresh and storage.set_trial_state_values(each._trial_id, TrialState.RUNNING):
-                number = each._trial_id
-                break
+            if not fresh:
+                continue
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # another worker took it, and is done with it
+                if storage.set_trial_state_values(each._trial_id, TrialState.RUNNING):
+                    number = each._trial_id
+                    break
     if number is None:
         return None
     storage.set_trial_system_attr(number, _FIXED, dict(pinned))

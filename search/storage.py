@@ -90,16 +90,23 @@ class StudyStorage(RDBStorage):
         return super()._create_new_trial(study_id, template_trial)
 
     def start_waiting(self, study_id: int) -> int | None:
-        """Start the first waiting trial that nobody else is just starting; return its id, None where there is none."""
+        """Start the first waiting trial that nobody else is just starting; return its id, None where there is none.
+
+        Raises:
+            KeyError: there is no such study any more; a worker must not take that for the end of its budget.
+        """
         trial = models.TrialModel
         first = select(trial).where(trial.study_id == study_id, trial.state == TrialState.WAITING)
         first = first.order_by(trial.trial_id).limit(1).with_for_update(skip_locked=True)  # SQLite locks all anyway
         with Session(self.engine) as session, session.begin():
             found = session.scalar(first)
-            if found is None:
-                return None
-            found.state, found.datetime_start = TrialState.RUNNING, datetime.now()
-            return int(found.trial_id)
+            if found is not None:
+                found.state, found.datetime_start = TrialState.RUNNING, datetime.now()
+                return int(found.trial_id)
+            study = models.StudyModel.study_id
+            if session.scalar(select(study).where(study == study_id)) is None:
+                raise KeyError(study_id)
+        return None
 
     def _get_trials(
         self,

@@ -19,7 +19,7 @@ from search.attempts import hand_back, hand_back_crashed, is_root
 from search.duplicates import find_twin, is_duplicate, is_exhausted, record_duplicate
 from search.failures import Poisoned, failure_text, is_poisoned, quotes_data
 from search.pruning import BUDGET, is_paused, last_attempts, make_pruner, root_of
-from search.same_study import check_same
+from search.same_study import check_same, forget
 from search.samplers import make_sampler
 from search.space import Space
 from search.spending import is_spent
@@ -86,13 +86,13 @@ def create_or_resume(spec: StudySpec, attributes: Mapping[str, Any], *, fresh: b
     """Create a study, or open it if it is the same: same space, same data, same direction.
 
     Raises:
-        UsageError: a study of this name exists with another space, settings, data, splits or metric.
+        UsageError: a study of this name exists with another space, settings, data, splits or metric, or is at work.
     """
     storage = open_storage(spec.storage, tickets_only=spec.trials is not None, on_stale=hand_back_crashed)
     try:
         names = optuna.get_all_study_names(storage)
         if fresh and spec.name in names:
-            optuna.delete_study(study_name=spec.name, storage=storage)
+            forget(optuna.load_study(study_name=spec.name, storage=storage))
         elif spec.name in names:
             check_same(optuna.load_study(study_name=spec.name, storage=storage), attributes)
         study = optuna.create_study(

@@ -20,6 +20,6 @@ class TicketStudy(optuna.Study):
         if storage is None:
             return super()._pop_waiting_trial_id()
         found = storage.start_waiting(self._study_id)
-        if found is not None:  # Optuna's cache must know a trial before it is given settings
+        if found is not None:  # Optuna's cache refuses settings of a trial that it has not read
             self._get_trials(deepcopy=False, use_cache=True)
         return found

@@ -128,6 +128,19 @@ exit 0
     assert commands[0].startswith("worker --study my study.yaml --storage postgresql+psycopg://")
 
 
+def test_a_signal_between_start_and_number_is_passed_on(tmp_path: Path) -> None:
+    """Without that the worker would go on until SLURM kills it, and its trial wait 4 minutes to be handed back."""
+    worker = tmp_path / "ehrfusion"
+    worker.write_text(f"#!/bin/bash\ntrap 'echo handed back > {tmp_path}/calls; exit 0' TERM\nsleep 5 & wait\n")
+    worker.chmod(0o755)
+    text = (FOLDER / "slurm.sh").read_text(encoding="utf-8")
+    early = text.replace("  worker=$!\n", "  sleep 0.5; kill -TERM $$\n  worker=$!\n")  # the trap runs between the two
+    assert early != text
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["bash", "-c", early], env=environment, timeout=60, check=False)
+    assert (done.returncode, (tmp_path / "calls").read_text(encoding="utf-8")) == (0, "handed back\n")
+
+
 def test_the_slurm_command_is_one_that_we_have() -> None:
     text = (FOLDER / "slurm.sh").read_text(encoding="utf-8")
     [line] = [line.strip() for line in text.splitlines() if line.strip().startswith("ehrfusion worker")]

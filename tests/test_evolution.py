@@ -26,9 +26,9 @@ def planted(trial: optuna.Trial) -> float:
     )
 
 
-def best(make: Callable[[int], optuna.samplers.BaseSampler], trials: int = 80) -> list[float]:
+def best(make: Callable[[int], optuna.samplers.BaseSampler], trials: int = 80, seeds: int = 5) -> list[float]:
     found = []
-    for seed in range(5):
+    for seed in range(seeds):
         study = optuna.create_study(sampler=make(seed), direction="maximize")
         study.optimize(planted, n_trials=trials)
         found.append(study.best_value)

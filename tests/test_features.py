@@ -17,7 +17,7 @@ from experiments.config import parse_config
 from experiments.data.store import Store
 from experiments.features import FeatureSource, backbone_digest, feature_source
 from experiments.workspace import open_store
-from fusion import Spec
+from fusion import Spec, UsageError
 from fusion.component import build
 
 CPU = torch.device("cpu")
@@ -152,6 +152,21 @@ def test_a_failure_leaves_nothing(store: Store, plan: Preparation, monkeypatch: 
             feature_source(frozen, plan, store, ("train",), CPU)
     assert sorted(store.cache.iterdir()) == before
     assert isinstance(feature_source(frozen, plan, store, ("train",), CPU), FeatureSource)
+
+
+def test_features_that_are_not_as_they_were_written_are_not_trained_on(store: Store, plan: Preparation) -> None:
+    found = feature_source(encoder(store, plan), plan, store, ("tuning",), CPU)
+    assert len(found.packed.offsets) > 1
+    [path] = files(store)
+    content = path.read_bytes()
+    spoiled = {"differs from its checksum": content[:-1] + bytes([content[-1] ^ 1]), "not readable": content[:-8]}
+    for why, each in spoiled.items():
+        path.unlink()  # the old content stays mapped above
+        path.write_bytes(each)
+        with pytest.raises(
+            UsageError, match=rf"features-\w+\.safetensors: {why}.*; remove the file, and it is made again"
+        ):
+            feature_source(encoder(store, plan), plan, store, ("tuning",), CPU)
 
 
 def test_nobody_with_an_image(store: Store, plan: Preparation) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from toy_fuzz import EXPERIMENT, SPOILS, base, outcome, place
+from toy_fuzz import EXPERIMENT, SECTIONS, SPOILS, base, outcome, place
 
 import experiments.data.tables as tables
 from experiments.config import parse_config
@@ -41,10 +42,20 @@ def test_spoiled_input_is_taken_or_refused_in_one_line(whole: Path, kind: str) -
     case()
 
 
-@pytest.mark.parametrize("command", [["data", "check", "data"], ["predict", "bundle", "data", "-o", "out.parquet"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["data", "check", "data"],
+        ["predict", "bundle", "data", "-o", "out.parquet"],
+        ["train", "small.yaml"],
+        ["pretrain", "small.yaml"],
+    ],
+)
 def test_what_is_not_spoiled_is_taken(whole: Path, command: list[str]) -> None:
     """Else the test above would be passed by refusing everything."""
     with place(whole):
+        model = {"encoders": {"codes": {"name": "artefact", "path": "artefact"}}, "fusion": "late", "dim": 8}
+        Path("small.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **SECTIONS, "model": model}), encoding="utf-8")
         assert outcome(command) == "done"
 
 

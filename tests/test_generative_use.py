@@ -153,9 +153,18 @@ def test_mistakes_have_one_line_and_leave_nothing(
     assert "unknown label 'outcom'; did you mean 'outcome'?" in refused(
         capsys, "data", "impute", small_folder, out, "--labels", "outcom"
     )
+    out.mkdir()
+    (out / "mine").touch()
     assert "exists; choose another folder or say --overwrite" in refused(
-        capsys, "data", "synthesise", small_folder, small_folder
+        capsys, "data", "synthesise", small_folder, out
     )
+    shutil.rmtree(out)
+    for place in (small_folder, small_folder / "labels", small_folder.parent):  # they would be gone, or read as data
+        assert "cannot take its place or lie in it" in refused(
+            capsys, "data", "synthesise", small_folder, place, "--overwrite"
+        )
+    for place, why in ((small_folder / "a.parquet", "would lie in the data folder"), (out, "to a .parquet file")):
+        assert why in refused(capsys, "data", "check", small_folder, "--anomalies", place)
     folder = Path(shutil.copytree(small_folder, tmp_path / "data"))
     shutil.copy(folder / "labels" / "outcome.parquet", folder / "labels" / "another.parquet")
     assert "--labels: another, outcome" in refused(capsys, "data", "impute", folder, out)

@@ -19,8 +19,8 @@ AB = CategoricalDistribution(("a", "b"))
 
 
 def test_it_beats_random_search_where_places_count_one_by_one() -> None:
-    ours = best(lambda seed: ProgressiveSampler(seed))
-    random = best(lambda seed: optuna.samplers.RandomSampler(seed))
+    ours = best(lambda seed: ProgressiveSampler(seed), seeds=3)
+    random = best(lambda seed: optuna.samplers.RandomSampler(seed), seeds=3)
     assert min(ours) > max(random)
 
 

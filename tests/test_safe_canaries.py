@@ -99,6 +99,63 @@ def test_nothing_of_a_patient_is_left_anywhere(
             assert [each for text in contents(path) for each in found(text, sought)] == [], path
 
 
+ALONE: dict[str, Any] = {
+    "name": "alone",
+    "data": STUDY["data"],
+    "model": {"encoders": {"codes": "bag"}, "fusion": "late", "dim": 8},
+    "training": {"epochs": 1, "batch_size": 64},
+    "pretrain": {"encoders": {"codes": "transformer", "notes": "transformer"}, "dim": 8, "epochs": 1, "batch_size": 32},
+    "scaling": {
+        "sizes": [{"dim": each, "layers": 1} for each in (4, 6, 8)],
+        "shares": [0.3, 0.6, 1.0],
+        "epochs": 1,
+        "batch_size": 64,
+    },
+}
+OWNERS = ("texts.jsonl", "one.md", "made", "filled", "odd.parquet", "odd.png", "runs/alone/pretrained")
+
+
+def test_nothing_of_a_patient_is_left_by_what_needs_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Texts, synthetic and imputed rows, scores of records, pre-trained encoders, scaling studies, labels of a task."""
+    data = base(tmp_path) / "data"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sought = secrets(data)
+    Path("alone.yaml").write_text(yaml.safe_dump(ALONE), encoding="utf-8")
+    artefact = ["model.encoders.codes={name: artefact, path: runs/alone/pretrained/codes}"]
+    for command in (
+        ["data", "text", "data", "texts.jsonl"],
+        ["data", "text", "data", "one.md", "--row", "1"],
+        ["data", "synthesise", "data", "made", "--steps", "10"],
+        ["data", "impute", "data", "filled", "--steps", "10"],
+        ["data", "check", "data", "--anomalies", "odd.parquet", "--steps", "10"],
+        ["pretrain", "alone.yaml"],
+        ["scaling", "alone.yaml"],
+        ["train", "alone.yaml", *artefact],
+    ):
+        assert main(command) == 0, command
+    for command in (
+        ["data", "text", "data", "texts.jsonl"],
+        ["data", "text", "data", "none.md", "--row", "60"],
+        ["data", "impute", "data", "data", "--overwrite"],
+        ["pretrain", "alone.yaml", "pretrain.encoders={codes: bagg}"],
+        ["train", "alone.yaml", "model.encoders.codes={name: artefact, path: runs/alone/pretrained/notes}"],
+    ):
+        assert main(command) == 2, command
+    output = capfd.readouterr()
+    assert found((output.out + output.err).encode(), sought) == []
+    assert "Traceback" not in output.err
+    private = [tmp_path / each for each in OWNERS]
+    for path in [each for owned in private for each in (owned, *owned.rglob("*"))]:
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
+    for path in (each for each in tmp_path.rglob("*") if each.is_file()):
+        ours = {data, tmp_path / "runs" / "cache", tmp_path / "texts.jsonl", *private[:6]} - {tmp_path / "made"}
+        if not ours & {path, *path.parents}:
+            assert [each for text in contents(path) for each in found(text, sought)] == [], path
+
+
 def _fail(data: Path) -> None:
     """Spoil an image and a patient's value, each in its own way, and have it refused."""
     image = min((data / "images").rglob("*.png"))

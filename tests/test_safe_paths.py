@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
+from toy_pretraining import load_artefact, write_artefact
 from toy_registry import write_bundle
 from toy_store import PLANS, folder, open_at  # noqa: F401 - a fixture
 
@@ -97,6 +98,39 @@ def test_a_member_of_a_bundle_that_is_a_link(tmp_path: Path) -> None:
     (bundle / CARD).symlink_to(tmp_path / "card.md")
     with pytest.raises(UsageError, match=r"card\.md: a link that leads out of the bundle"):
         load_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "encoder.json"])
+def test_a_member_of_an_artefact_that_is_a_link(tmp_path: Path, name: str) -> None:
+    artefact = write_artefact(tmp_path / "codes")
+    (tmp_path / "linked").symlink_to(artefact)
+    load_artefact(tmp_path / "linked")  # the folder itself may be a link
+    (artefact / name).rename(tmp_path / name)
+    (artefact / name).symlink_to(tmp_path / name)
+    with pytest.raises(UsageError, match=rf"{name}: a link that leads out of the artefact"):
+        load_artefact(artefact)
+
+
+@pytest.mark.parametrize(
+    "spoiled", [{"center": [0, "x", 0]}, {"codes": [[], {}, "a"]}, {"scale": [1]}, {"max_events": {}}]
+)
+def test_a_vocabulary_of_an_artefact_that_makes_no_sense(tmp_path: Path, spoiled: dict[str, object]) -> None:
+    """Its JSON has no checksum, and what is wrong with it shows only when a record is encoded."""
+    artefact = write_artefact(tmp_path / "codes")
+    about = json.loads((artefact / "encoder.json").read_text(encoding="utf-8"))
+    about["preprocessor"]["data"] |= spoiled
+    (artefact / "encoder.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UsageError, match=r"encoder\.json: its preprocessor is damaged \(\w+\)"):
+        load_artefact(artefact)
+
+
+def test_an_artefact_that_is_another_one(tmp_path: Path) -> None:
+    artefact = write_artefact(tmp_path / "codes")
+    about = json.loads((artefact / "encoder.json").read_text(encoding="utf-8"))
+    about["encoder"] = {"name": "artefact", "params": {"path": "../elsewhere"}}
+    (artefact / "encoder.json").write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(UsageError, match="its encoder is an artefact itself, from another folder"):
+        load_artefact(artefact)
 
 
 def test_a_registered_model_that_names_a_bundle_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

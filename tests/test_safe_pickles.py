@@ -16,16 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from toy_pretraining import load_artefact, write_artefact
 from toy_registry import write_bundle
 from toy_store import PLANS, folder, open_at  # noqa: F401 - a fixture
 
 from encoders.images.pixels import read_pixels
 from encoders.images.torchvision import _create
 from encoders.records import UnreadableImage
+from experiments.audit.pretraining import read_pretraining
 from experiments.bundle import MANIFEST, WEIGHTS, _sha256, load_bundle
 from experiments.checkpoint import Checkpoint, previous, read_checkpoint, write_checkpoint
 from experiments.config import load_config
 from experiments.data.tables import TEXT, read_table
+from experiments.features import read_features
 from experiments.held_out import HeldOut
 from fusion.component import UsageError
 from search.samplers import make_sampler
@@ -57,6 +60,11 @@ def bomb(mark: Path) -> bytes:
 def torch_file(path: Path, mark: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({"weight": Bomb(mark)}, path)
+
+
+def torch_bytes(mark: Path, folder: Path) -> bytes:
+    torch_file(folder / "torch" / "a", mark)
+    return (folder / "torch" / "a").read_bytes()
 
 
 def test_the_bomb_explodes_where_it_is_unpickled(bomb: bytes, mark: Path) -> None:
@@ -129,6 +137,28 @@ def test_prepared_tensors_that_say_they_hold_objects(folder: Path, bomb: bytes, 
     (store.folder(plan) / f"{name}.bin").write_bytes(bomb + bytes(-len(bomb) % 8))
     with pytest.raises(UsageError, match="damaged"):
         store.source(plan)
+    assert not mark.exists()
+
+
+def test_pre_trained_encoders(bomb: bytes, mark: Path, tmp_path: Path) -> None:
+    artefact = write_artefact(tmp_path / "codes")
+    torch_file(artefact / "weights.safetensors", mark)
+    with pytest.raises(UsageError, match=r"weights\.safetensors: not readable"):
+        load_artefact(artefact)
+    (artefact / "encoder.json").write_bytes(bomb)
+    with pytest.raises(UsageError, match=r"encoder\.json: not readable as a pre-trained encoder"):
+        load_artefact(artefact)
+    (artefact / "pretraining.json").write_bytes(bomb)
+    with pytest.raises(UsageError, match="not a list of pre-training patients"):
+        read_pretraining(artefact / "pretraining.json")
+    assert not mark.exists()
+
+
+def test_features_of_frozen_encoders(bomb: bytes, mark: Path, tmp_path: Path) -> None:
+    for content in (bomb, torch_bytes(mark, tmp_path)):
+        (tmp_path / "features-a.safetensors").write_bytes(content)
+        with pytest.raises(UsageError, match="not readable"):
+            read_features(tmp_path / "features-a.safetensors")
     assert not mark.exists()
 
 

@@ -18,6 +18,7 @@ from experiments.data.folder import open_dataset
 from experiments.data.pack import PackWriter, pack_records
 from experiments.data.reader import iterate_records
 from experiments.data.store import Store, dataset_fingerprint
+from fusion import UsageError
 
 
 def content(store: Store, each: Preparation) -> dict[str, torch.Tensor]:
@@ -188,3 +189,23 @@ def test_processes_that_build_at_once_all_get_the_same(store: Store, tmp_path: P
     expected = {each.modality: int(store.source(each).packed.offsets[-1]) for each in PLANS}
     assert found == [expected] * 3
     assert left(tmp_path / "cache") == set(ENCODER)
+
+
+def flipped(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+@pytest.mark.parametrize("spoil", [flipped, lambda content: content[:-8], lambda content: content + bytes(8)])
+def test_bytes_that_are_not_as_they_were_written_are_not_trained_on(folder: Path, tmp_path: Path, spoil: Any) -> None:
+    """A bit flipped, items cut off, items too many: each is a whole tensor, only another one."""
+    open_at(folder, tmp_path / "cache").prepare(PLANS[:1])
+    store = open_at(folder, tmp_path / "cache")
+    files = sorted(store.folder(PLANS[0]).glob("*.bin"))
+    assert {each.stem for each in files} >= {"codes", "values", "offsets", "row_index"}
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(spoil(content))
+        with pytest.raises(UsageError, match=r"these prepared tensors are damaged .*; remove the folder, and it is"):
+            store.source(PLANS[0])
+        path.write_bytes(content)
+    store.source(PLANS[0])

@@ -25,6 +25,7 @@ from toy_trials import (
 )
 
 from fusion.component import Choice, Float, Int, UsageError
+from search.identity import worker_id
 from search.space import Candidate, Space
 from search.storage import BudgetSpent, StudyStorage
 from search.study import (
@@ -97,6 +98,20 @@ def test_fresh_starts_over(spec: StudySpec) -> None:
     assert (study.get_trials(), study.user_attrs["metric"]) == ([], "auprc")
     create_or_resume(replace(spec, name="other"), ATTRIBUTES, fresh=True)
     assert sorted(optuna.get_all_study_names(spec.storage)) == ["other", "toy"]
+
+
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")
+def test_fresh_does_not_forget_what_runs(spec: StudySpec) -> None:
+    """Its worker would meet another study in its place; one that is dead does not hold it up."""
+    study = begin(spec)
+    trial = study.ask()
+    trial.set_user_attr("worker", worker_id(os.getpid(), "a"))
+    text = r"study 'toy' is at work: 1 trial runs now; end its workers before --fresh \("
+    with pytest.raises(UsageError, match=text):
+        create_or_resume(spec, ATTRIBUTES, fresh=True)
+    assert len(study.get_trials()) == 4
+    trial.set_user_attr("worker", worker_id(os.getpid(), "a").replace(f":{os.getpid()}-", ":4194999-"))
+    assert create_or_resume(spec, ATTRIBUTES, fresh=True).get_trials() == []
 
 
 def test_a_study_that_was_never_started(spec: StudySpec) -> None:

@@ -6,11 +6,10 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import optuna
@@ -19,24 +18,19 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from toy_postgres import Server, missing, postgres
+from sqlalchemy import Connection, event, exc
+from toy_postgres import Server
 from toy_trials import ATTRIBUTES, begin, spec  # noqa: F401 - fixtures
 
+from search import storage as storages
+from search.pruning import root_of
 from search.reading import read_trials
+from search.stacking import _take
 from search.storage import BudgetSpent, close_study, sqlite_url, storage_of
 from search.study import StudySpec, create_or_resume, issue_tickets, open_study
 from search.tickets import TicketStudy
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage is supposed")  # workers use `optimize`
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
-    with postgres(100) as running:
-        yield running
 
 
 def start_all(spec: StudySpec, found: list[int]) -> None:
@@ -64,14 +58,12 @@ def test_eight_that_ask_at_once_start_each_trial_once(tmp_path: Path) -> None:
 
 
 def test_they_do_so_on_a_server(server: Server) -> None:
-    server.fresh()
     spec = StudySpec("toy", server.url, "maximize", seed=7, sampler="random", trials=40)
     assert by_eight(spec) == Counter(range(40))
 
 
 def test_one_waits_for_nobody_elses_trial(server: Server) -> None:
     """While another worker is just starting trial 0, the next one starts trial 1."""
-    server.fresh()
     spec = StudySpec("toy", server.url, "maximize", seed=7, sampler="random", trials=3)
     study, other = begin(spec), open_study(spec)
     storage = storage_of(study)
@@ -80,6 +72,82 @@ def test_one_waits_for_nobody_elses_trial(server: Server) -> None:
         connection.exec_driver_sql("SELECT * FROM trials WHERE number = 0 FOR UPDATE")
         assert other.ask().number == 1
     assert other.ask().number == 0
+    for each in (study, other):
+        close_study(each)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_cut_while_it_is_started_a_trial_is_handed_back_and_the_budget_met(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1 connection cut after the trial was started, before the answer: 0 of 3 trials lost, 0 twice."""
+    spec = StudySpec("toy", server.url, "maximize", seed=7, sampler="random", pruner="none", trials=3)
+    study = begin(spec)
+    storage = storage_of(study)
+    assert storage is not None
+    started: list[str] = []
+
+    @event.listens_for(storage.engine, "before_cursor_execute")
+    def _(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        started.extend([statement] if statement.startswith("UPDATE trials SET state") else [])
+
+    @event.listens_for(storage.engine, "commit")
+    def _(connection: Connection) -> None:
+        if len(started) == 1:
+            started.append("cut")
+            connection.exec_driver_sql("COMMIT")  # it is done, but nobody says so
+            raise exc.OperationalError("COMMIT", {}, Exception("gone"), connection_invalidated=True)
+
+    assert study.ask().number == 1, "0 was started, and nobody heard of it"
+    monkeypatch.setattr(storages, "HEARTBEAT_SECONDS", -1)  # the age of trials that never beat
+    optuna.storages.fail_stale_trials(study)  # any worker does so, before each trial
+    trials = study.get_trials()
+    assert [(each.state.name, root_of(each)) for each in trials] == [
+        *[("FAIL", 0), ("FAIL", 1), ("WAITING", 2)],
+        *[("WAITING", 0), ("WAITING", 1)],  # the second did not beat either: `ask` alone starts no heartbeat
+    ]
+    close_study(study)
+
+
+def test_a_study_that_is_gone_is_no_spent_budget(spec: StudySpec) -> None:
+    study = begin(spec)
+    optuna.delete_study(study_name="toy", storage=study._storage)
+    with pytest.raises(KeyError):
+        study.ask()
+    close_study(study)
+
+
+def test_a_trial_that_another_worker_added_takes_parameters(spec: StudySpec) -> None:
+    """It was not there when this worker last read, as a trial that is handed back or drawn anew."""
+    study, other = begin(spec), open_study(spec)
+    for _ in range(4):
+        study.ask()
+    other.add_trial(create_trial(state=TrialState.WAITING))
+    trial = study.ask()
+    assert trial.number == 4
+    assert trial.suggest_int("x", 3, 3) == 3
+    for each in (study, other):
+        close_study(each)
+
+
+def test_one_with_all_tickets_taken_has_none_left(spec: StudySpec) -> None:
+    study, other = begin(spec), open_study(spec)
+    assert [study.ask().number for _ in range(4)] == [0, 1, 2, 3]
+    for each in (study, other):
+        with pytest.raises(BudgetSpent):
+            each.ask()
+        close_study(each)
+
+
+def test_a_stack_passes_over_what_another_worker_has_ended(spec: StudySpec) -> None:
+    """Between reading what waits and taking the first, another worker may have been through it."""
+    study, other = begin(spec), open_study(spec)
+    seen = study.get_trials()
+    other.tell(other.ask(), 0.5)
+    study.get_trials = lambda **_: seen  # type: ignore[method-assign,assignment]
+    taken = _take(study, {}, True)
+    assert taken is not None
+    assert taken.number == 1
     for each in (study, other):
         close_study(each)
 
@@ -148,25 +216,27 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=12, deadline=None, phases=[Phase.generate]
-)  # each makes a database: shrinking would take minutes
-@given(STEPS)
-def test_two_workers_read_what_the_database_has(steps: list[tuple[str, int, int]]) -> None:
+def test_two_workers_read_what_the_database_has(tmp_path: Path) -> None:
     """Whatever two workers do, in whatever order, each reads what Optuna itself does."""
-    with TemporaryDirectory() as folder:
-        spec = StudySpec("toy", sqlite_url(Path(folder) / "study.db"), "maximize", seed=7, sampler="random", trials=2)
+    url, names = sqlite_url(tmp_path / "study.db"), count()  # one database: to make each takes the longest
+
+    @settings(max_examples=12, deadline=None, phases=[Phase.generate], database=None)
+    @given(STEPS)
+    def case(steps: list[tuple[str, int, int]]) -> None:
+        spec = StudySpec(f"toy{next(names)}", url, "maximize", seed=7, sampler="random", trials=2)
         first = create_or_resume(spec, ATTRIBUTES)
         issue_tickets(first, 2)
         workers = [first, open_study(spec)]
         for step, worker, place in steps:
             do(workers[worker], step, place)
         plain = RDBStorage(spec.storage)
-        wanted = repr(optuna.load_study(study_name="toy", storage=plain).get_trials())  # NaN is not equal to itself
+        wanted = repr(optuna.load_study(study_name=spec.name, storage=plain).get_trials())  # NaN is not equal to itself
         for each in workers:
             assert repr(each.get_trials()) == wanted
             close_study(each)
         plain.engine.dispose()
+
+    case()
 
 
 def do(study: optuna.Study, step: str, place: int) -> None:

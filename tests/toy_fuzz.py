@@ -1,4 +1,4 @@
-"""Spoiled input: configurations, tables, images, graphs and model folders changed at random, and what came of each."""
+"""Spoiled input: configurations, tables, images, graphs, models and encoders changed at random, and what came of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ import polars as pl
 import pytest
 import yaml
 from hypothesis import strategies as st
+from toy_pretraining import write_artefact
 from toy_registry import write_bundle
 from toy_spoil import spoiled_image, spoiled_json, spoiled_table, spoiled_tree
 
+from encoders.artefact import ABOUT
+from encoders.codes.vocabulary import CodeVocabulary
 from experiments.bundle import MANIFEST, MODEL
 from experiments.bundle import _sha256 as checksum
 from experiments.cli import main
@@ -34,6 +37,15 @@ EXPERIMENT: dict[str, Any] = {
     "training": {"epochs": 1, "batch_size": 64, "lr": 1e-3, "metric": "auroc"},
     "tracking": {"enabled": False},
     "compare": {"seeds": 2, "resamples": 100},
+}
+SECTIONS: dict[str, dict[str, Any]] = {
+    "pretrain": {"encoders": {"codes": "transformer", "notes": "transformer"}, "dim": 8, "epochs": 1, "batch_size": 64},
+    "scaling": {
+        "sizes": [{"dim": each, "layers": 1} for each in (4, 6, 8)],
+        "shares": [0.3, 0.6, 1.0],
+        "epochs": 1,
+        "batch_size": 64,
+    },
 }
 CPU_SECONDS = 60
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -60,6 +72,8 @@ def base(folder: Path, patients: int = 60) -> Path:
     for path in (folder / "data" / "images").rglob("*.png"):
         path.rename(path.with_name(f"{SECRET_NAME}{path.name}"))
     write_bundle(folder / "bundle")
+    codes = pl.read_parquet(folder / "data" / TABLES[0])["code"].unique().sort().to_list()
+    write_artefact(folder / "artefact", CodeVocabulary(tuple(codes), (0.0,) * len(codes), (1.0,) * len(codes)))
     return folder
 
 
@@ -137,7 +151,26 @@ def spoil_image(draw: Draw) -> list[str]:
 
 def spoil_bundle(draw: Draw) -> list[str]:
     """Flip a byte of a model folder, take a file away, or change its JSON under a right checksum."""
-    path = Path("bundle") / draw(st.sampled_from(sorted(each.name for each in Path("bundle").iterdir())))
+    _spoil_file(draw, Path("bundle"), _spoil_description)
+    return _command("predict")
+
+
+def spoil_artefact(draw: Draw) -> list[str]:
+    """Do so to a pre-trained encoder, whose JSON has the checksum of its weights only."""
+    _spoil_file(draw, Path("artefact"), _spoil_about)
+    return _command("artefact")
+
+
+def spoil_sections(draw: Draw) -> list[str]:
+    """Change the settings of pre-training or of a scaling study."""
+    verb = draw(st.sampled_from(sorted(SECTIONS)))
+    changed = draw(spoiled_tree({verb: SECTIONS[verb]}))
+    Path("small.yaml").write_text(yaml.safe_dump({**EXPERIMENT, **changed}), encoding="utf-8")
+    return [verb, "small.yaml"]
+
+
+def _spoil_file(draw: Draw, folder: Path, describe: Callable[[Draw], None]) -> None:
+    path = folder / draw(st.sampled_from(sorted(each.name for each in folder.iterdir())))
     content = path.read_bytes()
     path.unlink()
     how = draw(st.sampled_from(["flip", "cut", "gone", "json"]))
@@ -148,8 +181,14 @@ def spoil_bundle(draw: Draw) -> list[str]:
         path.write_bytes(content[: draw(st.integers(0, len(content)))])
     elif how == "json":
         path.write_bytes(content)
-        _spoil_description(draw)
-    return _command("predict")
+        describe(draw)
+
+
+def _spoil_about(draw: Draw) -> None:
+    about = Path("artefact") / ABOUT
+    changed = draw(spoiled_json(json.loads(about.read_text(encoding="utf-8"))))
+    about.unlink()
+    about.write_text(json.dumps(changed), encoding="utf-8")
 
 
 def _spoil_description(draw: Draw) -> None:
@@ -168,7 +207,8 @@ def _command(verb: str) -> list[str]:
         return ["data", "check", "data"]
     if verb == "predict":
         return ["predict", "bundle", "data", "-o", "out.parquet", "--labels", "outcome"]
-    encoders = {"graph": "ancestors"} if verb == "graph" else EXPERIMENT["model"]["encoders"]
+    chosen = {"graph": {"graph": "ancestors"}, "artefact": {"codes": {"name": "artefact", "path": "artefact"}}}
+    encoders = chosen.get(verb, EXPERIMENT["model"]["encoders"])
     tree = {**EXPERIMENT, "model": {"encoders": encoders, "fusion": "late", "dim": 8}}
     Path("small.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
     return ["train", "small.yaml"]
@@ -181,6 +221,8 @@ SPOILS: dict[str, Callable[[Draw], list[str]]] = {
     "graphs": spoil_graph,
     "images": spoil_image,
     "model folders": spoil_bundle,
+    "pre-trained encoders": spoil_artefact,
+    "sections": spoil_sections,
 }
 
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from encoders import ENCODERS
+from encoders.artefact import ABOUT, FORMAT, WEIGHTS, ArtefactInputs, weights_digest
 from encoders.codes.vocabulary import CodeVocabulary
 from encoders.notes.words import Words
+from encoders.records import Knowledge
+from experiments.audit.pretraining import write_pretraining
 from experiments.config import Config, parse_config
 from experiments.pretraining.run import Pretrained, pretrain
 from experiments.workspace import open_store
+from fusion import Spec
+from fusion.component import build
 
 PREPROCESS = {"codes": {"max_events": 16}, "notes": {"max_tokens": 16}}
 SETTINGS: dict[str, Any] = {
@@ -56,6 +64,26 @@ def copied(folder: Path, place: Path) -> Path:
 
 def numbers(history: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{name: value for name, value in entry.items() if name != "seconds"} for entry in history]
+
+
+def write_artefact(folder: Path, vocabulary: CodeVocabulary = VOCABULARY) -> Path:
+    """Write an encoder of codes with the weights that chance gave it, and return its folder."""
+    spec = Spec("transformer", {"layers": 1})
+    tensors = build(ENCODERS["codes"], spec, vocabulary, 8).state_dict()
+    prepared = {"name": "CodeVocabulary", "options": {"max_events": 16}, "data": vocabulary.to_dict()}
+    about = {"format": FORMAT, "modality": "codes", "encoder": spec.to_dict(), "dim": 8, "preprocessor": prepared}
+    folder.mkdir()
+    save_file(tensors, folder / WEIGHTS)
+    (folder / ABOUT).write_text(json.dumps({**about, "sha256": weights_digest(tensors)}), encoding="utf-8")
+    write_pretraining(folder, np.arange(3), "made up")
+    return folder
+
+
+def load_artefact(folder: Path) -> Any:
+    """Build the encoder as a model does."""
+    spec = Spec("artefact", {"path": str(folder)})
+    fitted = ArtefactInputs.fit([], Knowledge(), path=str(folder))
+    return build(ENCODERS["codes"], spec, fitted, 8)
 
 
 def rows_of(split: str, config: Config) -> np.ndarray[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing.forkserver
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,18 @@ import pytest
 from experiments.config import StudyConfig, parse_config
 from experiments.searching import SearchResult, run_search
 
+_PRELOADED: set[int | None] = set()  # the processes that fork workers and were started here
+
 
 @pytest.fixture(scope="module", autouse=True)
-def preloaded() -> Iterator[None]:
-    """Let the process that forks the workers start anew, so that it loads torch and our code before it forks."""
-    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
-    yield
-    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+def preloaded() -> None:
+    """Have the process that forks the workers load torch and our code before it forks; one for the whole session."""
+    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    if server._forkserver_pid not in _PRELOADED or server._forkserver_pid is None:
+        server._stop()
+        server.set_forkserver_preload(["experiments.objective"])
+        server.ensure_running()
+        _PRELOADED.add(server._forkserver_pid)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ ended=0 code=75 worker=
 while [ "$ended" = 0 ] && [ "$code" = 75 ]; do # 75: the GPU context is lost, a new process takes its place
   ehrfusion worker --study "$STUDY" --storage "$STORAGE" --checkpoints "$SHARED/checkpoints" --runs "$SHARED/runs" &
   worker=$!
-  [ "$ended" = 1 ] && kill -TERM "$worker" 2>/dev/null # the signal came before the line above
+  [ "$ended" = 0 ] || kill -TERM "$worker" # it came after the start, before the number was known
   wait "$worker"
   code=$?
   if [ "$ended" = 1 ]; then # wait was cut short by the signal

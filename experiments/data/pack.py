@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -50,6 +51,7 @@ class PackWriter:
         self.folder, self.preprocessor = folder, preprocessor
         self.files: dict[str, BinaryIO] = {name: (folder / f"{name}.bin").open("wb") for name in preprocessor.columns()}
         self.lengths, self.index = [0], np.full(rows, -1, np.int64)
+        self.checksums = dict.fromkeys(self.files, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -67,24 +69,38 @@ class PackWriter:
         self.index[row] = len(self.lengths) - 1
         self.lengths.append(len(next(iter(encoded.values()))))
         for name, column in encoded.items():
-            self.files[name].write(np.ascontiguousarray(column, kinds[name][0]).tobytes())
+            content = np.ascontiguousarray(column, kinds[name][0]).tobytes()
+            self.files[name].write(content)
+            self.checksums[name] = zlib.crc32(content, self.checksums[name])
 
     def finish(self, about: dict[str, Any]) -> None:
-        """Write offsets, where each row is, the preprocessor and what the columns are."""
-        np.cumsum(np.array(self.lengths, np.int64)).tofile(self.folder / "offsets.bin")
-        self.index.tofile(self.folder / "row_index.bin")
+        """Write offsets, where each row is, the preprocessor, and what the columns are with the checksum of each."""
+        for name, numbers in (("offsets", np.cumsum(np.array(self.lengths, np.int64))), ("row_index", self.index)):
+            numbers.tofile(self.folder / f"{name}.bin")
+            self.checksums[name] = zlib.crc32(numbers.data)
         columns = {
             name: [np.dtype(kind).str, list(shape)] for name, (kind, shape) in self.preprocessor.columns().items()
         }
+        told = {"columns": columns, "crc32": self.checksums, **about}
         (self.folder / "preprocessor.json").write_text(json.dumps(self.preprocessor.to_dict()), encoding="utf-8")
-        (self.folder / "columns.json").write_text(json.dumps({"columns": columns, **about}), encoding="utf-8")
+        (self.folder / "columns.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def open_pack(folder: Path) -> tuple[Packed, Tensor]:
-    """Map a finished folder into memory; costs milliseconds whatever its size."""
-    kinds = json.loads((folder / "columns.json").read_text(encoding="utf-8"))["columns"]
-    columns = {name: _map(folder / f"{name}.bin", kind, tuple(shape)) for name, (kind, shape) in kinds.items()}
-    return Packed(columns, _map(folder / "offsets.bin", "<i8", ())), _map(folder / "row_index.bin", "<i8", ())
+    """Map a finished folder into memory, and read it once for its checksums: 0.3 s a GB where the disk is no slower.
+
+    Raises:
+        ValueError: a file is not as it was written, which would be trained on unnoticed.
+    """
+    told = json.loads((folder / "columns.json").read_text(encoding="utf-8"))
+    kinds = {**told["columns"], "offsets": ["<i8", []], "row_index": ["<i8", []]}
+    found = {}
+    for name, (kind, shape) in kinds.items():
+        found[name] = _map(folder / f"{name}.bin", kind, tuple(shape))
+        if zlib.crc32(found[name].numpy().data) != told["crc32"][name]:
+            raise ValueError(f"{name}.bin differs from its checksum")
+    offsets, index = found.pop("offsets"), found.pop("row_index")
+    return Packed(found, offsets), index
 
 
 def _map(path: Path, kind: str, shape: tuple[int, ...]) -> Tensor:

@@ -104,6 +104,7 @@ def check_anomalies(arguments: Namespace) -> int:
     from experiments.whole import whole_file
 
     by, path = arguments.by, arguments.anomalies
+    _check_scores(arguments.folder, path)
     gathered = gather(arguments.folder, arguments.labels, keep="tuning", most=_TRIED, progress=True)
     found = find_anomalies(gathered, _training(arguments), progress=True)
     odd, cohort = found.odd[by], gathered.cohort
@@ -134,10 +135,23 @@ def _training(arguments: Namespace) -> Training:
     return Training(steps=arguments.steps, seed=arguments.seed)
 
 
-def _check_out(arguments: Namespace) -> None:
+def _check_scores(folder: Path, path: Path) -> None:
+    from experiments.data.folder import is_inside
     from fusion.component import UsageError
 
-    out = arguments.out
+    if path.suffix != ".parquet":
+        raise UsageError(f"{path.name}: write the scores to a .parquet file; a picture of the same name goes beside it")
+    if is_inside(folder, path):
+        raise UsageError(f"{path.name} would lie in the data folder, from which events are read; write it elsewhere")
+
+
+def _check_out(arguments: Namespace) -> None:
+    from experiments.data.folder import is_inside
+    from fusion.component import UsageError
+
+    out, folder = arguments.out, arguments.folder
+    if is_inside(folder, out) or is_inside(out, folder):
+        raise UsageError(f"{out}: what is made of a data folder cannot take its place or lie in it; write it elsewhere")
     if out.exists() and not arguments.overwrite and (out.is_file() or any(out.iterdir())):
         raise UsageError(f"{out} exists; choose another folder or say --overwrite")
 
